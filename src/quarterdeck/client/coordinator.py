@@ -1,0 +1,156 @@
+"""Start the coordinator and open calls to it. Runs in the kernel; calls may be opened from any thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+from quarterdeck.errors import WorkersLost
+from quarterdeck.protocol import channel
+from quarterdeck.protocol.channel import Channel, Frame
+from quarterdeck.protocol.messages import Message, Open, Refused
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    "from quarterdeck.coordinator.main import main; main(sys.argv[2:])"
+)
+
+
+@dataclass
+class Coordinator:
+    """The process and what ties it to this kernel: the control channel and the guard pipe. Both end with the
+    kernel.
+    """
+
+    process: subprocess.Popen[bytes]
+    control: Channel
+    guard_fd: int
+    """Write end; the workers, the zygote and the coordinator hold the read end and die with it."""
+    errors_fd: int
+    """Unnamed file that our processes' standard error goes to: the kernel's own would put it under some cell.
+    """
+
+    @classmethod
+    def start(cls) -> Coordinator:
+        """Returns at once; the process imports torch (in its zygote) in the background.
+
+        It gets a session of its own, since Jupyter stops a kernel by signalling the kernel's process group.
+        """
+        ours, theirs = channel.pair()
+        guard_read, guard_write = os.pipe()
+        errors_fd = os.memfd_create("quarterdeck-errors", os.MFD_CLOEXEC)
+        fds = (theirs.fileno(), guard_read)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), *map(str, fds)],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=errors_fd,
+                stderr=errors_fd,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(guard_read)
+        return cls(process, Channel(ours), guard_write, errors_fd)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def call(self, first: Message) -> Call:
+        """Open a call with its first message. Raises WorkersLost when the coordinator is gone."""
+        ours, theirs = channel.pair()
+        call = Call(Channel(ours), self)
+        try:
+            with theirs:
+                self.control.send(Open(), [theirs.fileno()])
+            call.channel.send(first)
+        except OSError as error:
+            call.close()
+            raise self.lost() from error
+        return call
+
+    def lost(self) -> WorkersLost:
+        """The error to raise when it does not answer any more."""
+        status = self.process.poll()
+        how = f"ended with status {status}" if status is not None else "does not answer"
+        text = (
+            f"The coordinator (pid {self.process.pid}) {how}: all workers and their variables are lost. "
+            "The next cell starts new ones."
+        )
+        return WorkersLost("\n".join(filter(None, (text, self.last_errors()))))
+
+    def last_errors(self) -> str:
+        size = os.fstat(self.errors_fd).st_size
+        return os.pread(self.errors_fd, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+
+    def close(self, timeout_s: float = 3.0) -> None:
+        """End everything and wait for it."""
+        self.control.close()
+        os.close(self.guard_fd)
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.errors_fd)
+
+
+class Call:
+    """The kernel's end of one call. Closing it gives up what waits, and interrupts what runs."""
+
+    def __init__(self, channel: Channel, coordinator: Coordinator) -> None:
+        self.channel = channel
+        self._coordinator = coordinator
+
+    def receive(self) -> Frame:
+        """The next message. Raises WorkersLost, or Refusal with the coordinator's words."""
+        frame = self.channel.receive()
+        if frame is None:
+            raise self._coordinator.lost()
+        if isinstance(frame.message, Refused):
+            raise Refusal(frame.message.text)
+        return frame
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Refusal(Exception):
+    """The coordinator refused before anything started."""
+
+
+_current: Coordinator | None = None
+_lock = threading.Lock()
+
+
+def current() -> Coordinator:
+    """This kernel's coordinator, started if there is none or the last one is gone."""
+    global _current
+    with _lock:
+        if _current is not None and not _current.alive:
+            _current.close()
+            _current = None
+        if _current is None:
+            _current = Coordinator.start()
+        return _current
+
+
+def close() -> None:
+    """End this kernel's coordinator, if there is one."""
+    global _current
+    with _lock:
+        if _current is not None:
+            _current.close()
+            _current = None

@@ -1,0 +1,25 @@
+"""Where a cell's outputs go. The notebook's own display system in magics.display; lists in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+Bundle = Mapping[str, Any]
+"""A mime bundle: JSON values for JSON types, base64 text for binary types."""
+
+
+class Sink(Protocol):
+    """Called from the thread that runs the cell."""
+
+    live: bool
+    """Shown outputs can be updated. False in a terminal: what is shown stays as it is."""
+
+    def show(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
+        """Append an output to the cell."""
+
+    def update(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
+        """Replace a shown output, in place."""
+
+    def clear(self, wait: bool) -> None:
+        """Remove all outputs of the cell; with `wait` when the next one comes."""

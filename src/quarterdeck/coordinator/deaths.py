@@ -1,0 +1,82 @@
+"""Why did a worker die? Signal, likely cause and evidence, in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from quarterdeck.coordinator.worker import Worker
+from quarterdeck.protocol.messages import Exited, Outcome
+
+_CAUSES = {
+    signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
+    signal.SIGBUS: "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
+    signal.SIGABRT: "a C++ library gave up; with gloo, shapes or dtypes that differ between ranks do this",
+    signal.SIGFPE: "an integer division by zero in C or C++ code",
+    signal.SIGILL: "an instruction this processor does not have",
+    signal.SIGTERM: "somebody, or a batch system, asked it to end",
+}
+
+
+class OomCounter:
+    """Counts the kernel's out-of-memory kills in this cgroup, the only direct evidence there is of one."""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def rose(self) -> bool:
+        now = self._read()
+        rose, self._before = now > self._before, now
+        return rose
+
+    @staticmethod
+    def _read() -> int:
+        for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+            try:
+                lines = Path(path).read_text().splitlines()
+            except OSError:
+                continue
+            return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        return 0
+
+
+def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCounter) -> Outcome:
+    """The outcome of a rank whose process is gone."""
+    number = os.WTERMSIG(exited.status) if os.WIFSIGNALED(exited.status) else 0
+    code = os.WEXITSTATUS(exited.status) if os.WIFEXITED(exited.status) else 0
+    return Outcome(
+        rank=worker.rank,
+        state="killed",
+        time_unix_ns=time_unix_ns,
+        ename="WorkerKilled",
+        evalue=_headline(number, code, oom),
+        signal=number,
+        exitcode=code,
+        evidence=_evidence(worker, exited),
+        lost=sorted(worker.names),
+    )
+
+
+def _headline(number: int, code: int, oom: OomCounter) -> str:
+    if not number:
+        return f"ended its process with exit code {code} (os._exit, or exit in C)"
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        likely = (
+            "by the kernel's out-of-memory killer"
+            if oom.rose()
+            else "most likely by the out-of-memory killer or by `kill -9`"
+        )
+        return f"was killed by SIGKILL, {likely}"
+    cause = _CAUSES.get(signal.Signals(number))
+    return f"was killed by {name}" + (f": {cause}" if cause else "")
+
+
+def _evidence(worker: Worker, exited: Exited) -> list[str]:
+    evidence = [f"peak memory of its process: {exited.peak_memory_bytes / 2**30:.2f} GiB"]
+    lines = [line for line in worker.last_lines if line.strip()]
+    if lines:
+        evidence.append("its last lines of output:")
+        evidence.extend(f"  {line[:300]}" for line in lines)
+    return evidence

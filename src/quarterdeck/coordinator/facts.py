@@ -1,0 +1,125 @@
+"""Answers to `%workers status`, `stacks` and `doctor`: what is, without disturbing it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from quarterdeck.coordinator.devices import core_count
+from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.worker import Worker
+from quarterdeck.protocol.messages import Answer, GroupSpec, RankStatus
+from quarterdeck.store.logs import home
+
+_ERROR_BYTES = 2000
+
+
+async def answer(session: Session, what: Literal["status", "stacks", "doctor"]) -> Answer:
+    if what == "stacks":
+        return await _stacks(session)
+    return _doctor(session) if what == "doctor" else _status(session)
+
+
+def with_nproc(spec: GroupSpec, n: int) -> GroupSpec:
+    return msgspec.structs.replace(spec, nproc_per_node=n)
+
+
+def group_line(session: Session, started: bool) -> str:
+    """ "2 workers started (gloo, cpu)." """
+    assert session.group is not None
+    n, plan = len(session.workers()), session.group.plan
+    verb = "started" if started else "were running already"
+    return f"{n} worker{'s' if n > 1 else ''} {verb} ({plan.backend}, {plan.device_type})."
+
+
+def _status(session: Session) -> Answer:
+    if session.group is None:
+        return Answer(text=_state_words(session), facts={"state": session.state})
+    plan = session.group.plan
+    return Answer(
+        text=_state_words(session),
+        ranks=[_rank_status(session, worker) for worker in session.workers()],
+        facts={
+            "state": session.state,
+            "backend": plan.backend,
+            "start method": plan.start_method,
+            "incarnation": str(session.group.incarnation),
+        },
+    )
+
+
+def _state_words(session: Session) -> str:
+    if session.state == "none":
+        return "No workers yet. They start by themselves with the first %%distributed cell."
+    n = len(session.workers())
+    words = {"busy": f"running {session.holder}"}.get(session.state, session.state)
+    return f"{n} worker{'s' if n != 1 else ''}, {words}"
+
+
+def _rank_status(session: Session, worker: Worker) -> RankStatus:
+    memory, private = _memory_bytes(worker.pid)
+    state = "dead" if not worker.alive else "running" if worker.running else "idle"
+    return RankStatus(worker.rank, worker.pid, state, worker.device, len(worker.names), memory, private)
+
+
+def _memory_bytes(pid: int) -> tuple[int, int]:
+    """Proportional set size and private memory: what the worker costs, its share of common pages counted
+    fairly.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    return sizes.get("Pss", 0), sizes.get("Private_Dirty", 0) + sizes.get("Private_Clean", 0)
+
+
+async def _stacks(session: Session) -> Answer:
+    stacks = {}
+    for worker in session.workers():
+        stacks[worker.rank] = await worker.stacks(signal.SIGUSR1) if worker.alive else ""
+    return Answer(text=_state_words(session), stacks=stacks)
+
+
+def _doctor(session: Session) -> Answer:
+    zygote = session.zygote(bare=False)
+    ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
+    logs = home(session.context.environ, session.context.cwd)
+    facts = {
+        "python": f"{sys.version.split()[0]} ({sys.executable})",
+        "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
+        "zygote": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
+        "coordinator": f"pid {os.getpid()}, no open port",
+        "cores": str(core_count()),
+        "GPUs": str(ready.gpus) if ready else "not counted yet",
+        "session": _state_words(session),
+        "output logs": f"{logs} ({_folder_megabytes(logs):.1f} MB)",
+    }
+    errors = last_errors()
+    if errors:
+        facts["messages of our own processes"] = errors
+    return Answer(text=_state_words(session), facts=facts)
+
+
+def _zygote_words(level: str) -> str:
+    return {"": "importing torch", "torch": "ready, still importing DDP and torch.compile's parts"}.get(
+        level, "ready"
+    )
+
+
+def _folder_megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+
+
+def last_errors() -> str:
+    """What the coordinator and the zygote wrote to their standard error, an unnamed file of the kernel's."""
+    try:
+        size = os.fstat(2).st_size
+        return os.pread(2, _ERROR_BYTES, max(0, size - _ERROR_BYTES)).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

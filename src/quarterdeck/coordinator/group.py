@@ -1,0 +1,120 @@
+"""A group of workers through its incarnations: start, re-join after a fault, replace the dead, stop. No
+policy here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection
+
+from quarterdeck.coordinator.devices import Plan, threads_per_worker
+from quarterdeck.coordinator.worker import Worker, WorkerDied
+from quarterdeck.coordinator.zygote import Zygote
+from quarterdeck.protocol.channel import Frame
+from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output
+
+JOIN_TIMEOUT_S = 60.0
+LEAVE_GRACE_S = 0.5
+
+
+class GroupFailed(Exception):
+    """The workers could not be started or could not find each other; the text says why."""
+
+
+class WorkerGroup:
+    """The workers of one session. `on_output` and `on_death` as for Worker."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        zygote: Zygote,
+        context: KernelContext,
+        run_id: str,
+        on_output: Callable[[Output, bytes], None],
+        on_death: Callable[[Worker], None],
+    ) -> None:
+        self.plan = plan
+        self.workers: list[Worker] = []
+        self.incarnation = 0
+        self.context = context
+        self._zygote = zygote
+        self._run_id = run_id
+        self._on_output = on_output
+        self._on_death = on_death
+
+    async def start(self) -> None:
+        """Fork all workers and let them join. Raises GroupFailed; nothing is left running then."""
+        ranks = range(self.plan.nproc_per_node)
+        self.workers = list(await asyncio.gather(*(self._new_worker(rank) for rank in ranks)))
+        await self.join(fresh=ranks)
+
+    async def join(self, fresh: Collection[int] = ()) -> list[Joined]:
+        """A new incarnation of all ranks; `fresh` ones have just started. Raises GroupFailed."""
+        self.incarnation += 1
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            joins = [
+                asyncio.wait_for(self._join_one(worker, listener, worker.rank in fresh), JOIN_TIMEOUT_S)
+                for worker in self.workers
+            ]
+            answers = await asyncio.gather(*joins, return_exceptions=True)
+        joined = [a.message for a in answers if isinstance(a, Frame) and isinstance(a.message, Joined)]
+        failures = [self._failure(w, a) for w, a in zip(self.workers, answers, strict=True)]
+        if any(failures):
+            raise GroupFailed("; ".join(text for text in failures if text))
+        for worker in self.workers:
+            worker.group = "auto"
+        return joined
+
+    async def replace_dead(self) -> list[int]:
+        """Empty workers in the place of dead ones; returns their ranks. They still have to join."""
+        dead = [worker.rank for worker in self.workers if not worker.alive]
+        for rank, worker in zip(dead, await asyncio.gather(*map(self._new_worker, dead)), strict=True):
+            self.workers[rank] = worker
+        return dead
+
+    async def stop(self, grace_s: float = LEAVE_GRACE_S) -> None:
+        await asyncio.gather(*(worker.leave(grace_s) for worker in self.workers if worker.alive))
+
+    async def kill(self) -> None:
+        await asyncio.gather(*(worker.kill() for worker in self.workers))
+
+    async def _new_worker(self, rank: int) -> Worker:
+        worker = Worker(rank, self._zygote, self._on_output, self._on_death)
+        worker.device = self.plan.devices[rank]
+        try:
+            await worker.start(spawn=self.plan.start_method == "spawn")
+        except WorkerDied as death:
+            last = " ".join(worker.last_lines)
+            raise GroupFailed(f"rank {rank} ended while it started. {last or death}") from death
+        return worker
+
+    async def _join_one(self, worker: Worker, listener: socket.socket, fresh: bool) -> Frame:
+        n = self.plan.nproc_per_node
+        join = Join(
+            incarnation=self.incarnation,
+            rank=worker.rank,
+            local_rank=worker.rank,
+            world_size=n,
+            port=listener.getsockname()[1],
+            backend=self.plan.backend,
+            run_id=self._run_id,
+            restart_count=0,
+            threads=threads_per_worker(self.context.environ, n),
+            environ=self.context.environ if fresh else {},
+            cwd=self.context.cwd if fresh else "",
+            sys_path=self.context.sys_path if fresh else [],
+            device=worker.device,
+            fresh=fresh,
+        )
+        return await worker.ask(join, [listener.fileno()] if worker.rank == 0 else [])
+
+    @staticmethod
+    def _failure(worker: Worker, answer: Frame | BaseException) -> str:
+        if isinstance(answer, Frame):
+            message = answer.message
+            error = message.error if isinstance(message, Joined) else f"unexpected {type(message).__name__}"
+            return f"rank {worker.rank}: {error}" if error else ""
+        if isinstance(answer, TimeoutError):
+            return f"rank {worker.rank} did not join the process group within {JOIN_TIMEOUT_S:.0f} s"
+        return f"rank {worker.rank}: {answer}"

@@ -1,0 +1,46 @@
+"""Entry of the coordinator process. Started by the kernel in a session of its own; ends when the kernel does.
+
+    python -c BOOT SYS_PATH CONTROL_FD GUARD_FD
+
+Each message on the control channel carries the coordinator's end of a new call's channel. End of file on it
+means that the kernel is gone; workers and zygote hold the guard pipe and are killed by the system at the same
+moment, so all that is left to do here is to take along what user code had started and to exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from quarterdeck.coordinator.calls import Call
+from quarterdeck.coordinator.session import Session
+from quarterdeck.protocol.async_channel import AsyncChannel
+from quarterdeck.protocol.channel import Channel, Frame
+from quarterdeck.protocol.messages import KernelContext
+
+_CLOSE_LIMIT_S = 5
+
+
+def main(arguments: list[str]) -> None:
+    control_fd, guard_fd = int(arguments[0]), int(arguments[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve(Channel.from_fd(control_fd).sock, guard_fd))
+
+
+async def _serve(control: socket.socket, guard_fd: int) -> None:
+    context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
+    session = Session(context, guard_fd)
+    calls: set[Call] = set()
+    ended = asyncio.Event()
+
+    def on_call(frame: Frame) -> None:
+        for fd in frame.fds:
+            calls.add(Call(socket.socket(fileno=fd), session, calls.discard))
+
+    AsyncChannel(control, on_call, ended.set)
+    await ended.wait()
+    signal.setitimer(signal.ITIMER_REAL, _CLOSE_LIMIT_S)  # its default action ends this process
+    await session.close()

@@ -1,0 +1,151 @@
+"""One cell on its ranks, from the same bytes for all of them to the outcome of each. Nobody waits for ever.
+
+A failure on one rank releases the others; an interrupt or a time-out walks down the stop ladder:
+KeyboardInterrupt, shutting the group's sockets, SIGTERM, SIGKILL. Every way ends with one outcome per rank.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
+from quarterdeck.coordinator.worker import Worker, WorkerDied
+from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
+
+FINISH_GRACE_S = 0.1
+"""After one rank failed, the others may end by themselves for this long: often they fail alike."""
+PYTHON_GRACE_S = 0.05
+"""Python code gets KeyboardInterrupt within this; a rank that still runs is taken to be stuck in a
+collective.
+"""
+STEP_S = 5.0
+"""Between the harder steps of the ladder, as in design.md section 6."""
+
+Reason = Literal["failure", "interrupt", "timeout"]
+
+
+class CellRun:
+    """`execute` once; `stop` at any time, from the same loop. `tell` shows the notebook's reader a line."""
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        timeout_s: float | None,
+        oom: OomCounter,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._workers = {worker.rank: worker for worker in workers}
+        self._timeout_s = timeout_s
+        self._oom = oom
+        self._tell = tell
+        self._outcomes: dict[int, Outcome] = {}
+        self._stopped: Reason | None = None
+        self._ladder: asyncio.Task[None] | None = None
+        self._skip = asyncio.Event()
+        self._ended_by_us: set[int] = set()
+
+    async def execute(self, raw: bytes, fds: Sequence[int]) -> Finished:
+        began_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._timeout_s, self.stop, "timeout") if self._timeout_s else None
+        try:
+            await asyncio.gather(*(self._follow(worker, raw, fds) for worker in self._workers.values()))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._ladder is not None:
+                self._ladder.cancel()
+        return self._finished(time.monotonic() - began_s)
+
+    def stop(self, reason: Reason) -> None:
+        """Begin the ladder; when it is under way already, skip to its next step."""
+        if self._stopped in (None, "failure") and reason != "failure":
+            self._stopped = reason
+        if self._ladder is None:
+            self._stopped = self._stopped or reason
+            self._ladder = asyncio.get_running_loop().create_task(self._walk_down(reason))
+        elif reason != "failure":
+            self._skip.set()
+
+    async def _follow(self, worker: Worker, raw: bytes, fds: Sequence[int]) -> None:
+        try:
+            frame = await worker.ask_raw(raw, fds)
+        except WorkerDied as death:
+            outcome = killed_outcome(worker, death.exited, time.time_ns(), self._oom)
+        else:
+            assert isinstance(frame.message, Outcome)
+            outcome = frame.message
+            worker.group = outcome.group
+            worker.apply_names(outcome.names, outcome.dropped)
+        self._outcomes[worker.rank] = outcome
+        if outcome.state in ("error", "killed"):
+            self.stop("failure")
+
+    # ---- the ladder
+
+    async def _walk_down(self, reason: Reason) -> None:
+        if reason == "failure":
+            await self._wait(FINISH_GRACE_S)
+            self._raise("released")
+        else:
+            self._raise("interrupted")
+            await self._wait(PYTHON_GRACE_S)
+        for worker in self._running():
+            worker.tell(Release())
+        await self._wait(1.0)
+        self._announce("has not stopped yet; it is ended in 4 s, interrupt again to do it now")
+        await self._wait(STEP_S - 1.0)
+        self._end(signal.SIGTERM)
+        await self._wait(STEP_S)
+        self._end(signal.SIGKILL)
+
+    async def _wait(self, seconds: float) -> None:
+        self._skip.clear()
+        try:
+            await asyncio.wait_for(self._skip.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    def _running(self) -> list[Worker]:
+        return [worker for rank, worker in self._workers.items() if rank not in self._outcomes]
+
+    def _raise(self, why: Literal["interrupted", "released"]) -> None:
+        for worker in self._running():
+            worker.tell(Raise(reason=why))
+
+    def _announce(self, what: str) -> None:
+        ranks = [str(worker.rank) for worker in self._running()]
+        if ranks:
+            self._tell(f"rank {', '.join(ranks)} {what}")
+
+    def _end(self, number: signal.Signals) -> None:
+        for worker in self._running():
+            self._ended_by_us.add(worker.rank)
+            self._tell(f"rank {worker.rank} does not stop: {number.name} sent, its variables are lost")
+            worker.signal(number, group=number == signal.SIGKILL)
+
+    # ---- the end
+
+    def _finished(self, duration_s: float) -> Finished:
+        outcomes = [self._outcomes[rank] for rank in sorted(self._outcomes)]
+        return Finished(
+            outcomes=outcomes,
+            root_cause=self._root_cause(outcomes),
+            stopped=self._stopped if self._stopped in ("interrupt", "timeout") else "",
+            duration_s=duration_s,
+            kept=all(outcome.state != "killed" for outcome in outcomes),
+        )
+
+    def _root_cause(self, outcomes: list[Outcome]) -> int | None:
+        """The first failure by time; one that another rank's end explains, or that we caused, only if there
+        is no other.
+        """
+        failed = [o for o in outcomes if o.state in ("error", "killed")]
+        if not failed:
+            return None
+        first = min(failed, key=lambda o: (o.rank in self._ended_by_us, o.secondary, o.time_unix_ns))
+        return None if first.rank in self._ended_by_us else first.rank

@@ -1,0 +1,310 @@
+"""The session: one kept group of workers, one cell at a time on all its ranks, and what happens after a
+fault.
+
+A turn is the right to act on the session. Turns are given in the order they were asked for; starting the
+group, repairing it and replaying set-up cells happen inside a turn, so nothing ever meets a half-made group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
+from quarterdeck.coordinator.devices import BadRequest, Plan, nproc, plan
+from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
+from quarterdeck.coordinator.run import CellRun
+from quarterdeck.coordinator.worker import Worker
+from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
+from quarterdeck.protocol.channel import close_fds
+from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
+
+SETUP_TIMEOUT_S = 60.0
+# Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
+_IMPORT_TIME = (
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME",
+    "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_FR_BUFFER_SIZE", "TORCH_LOGS",
+)  # fmt: skip
+
+
+class Session:
+    """One per kernel. Methods that change it are called inside `turn`, `interrupt` and the questions at any
+    time.
+    """
+
+    def __init__(self, context: KernelContext, guard_fd: int) -> None:
+        self.context = context
+        self.group: WorkerGroup | None = None
+        self.run: CellRun | None = None
+        self.holder = ""
+        """Title of the call that has the turn."""
+        self.state = "none"
+        self.gpus = 0
+        self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
+        self._guard_fd = guard_fd
+        self._zygotes: dict[bool, Zygote] = {}
+        self._turn = asyncio.Lock()
+        self._notices: list[str] = []
+        self._setup_cells: list[tuple[bytes, list[int]]] = []
+        self._oom = OomCounter()
+        self._stopping = False
+        self._background: set[asyncio.Task[None]] = set()
+        self.zygote(bare=False)
+
+    # ---- turns
+
+    @property
+    def busy(self) -> bool:
+        return self._turn.locked()
+
+    @asynccontextmanager
+    async def turn(self, title: str) -> AsyncIterator[None]:
+        async with self._turn:
+            self.holder = title
+            try:
+                yield
+            finally:
+                self.holder = ""
+
+    def take_notices(self) -> list[str]:
+        notices, self._notices = self._notices, []
+        return notices
+
+    # ---- the group
+
+    def zygote(self, bare: bool) -> Zygote:
+        """The running zygote of this kind, started if there is none."""
+        zygote = self._zygotes.get(bare)
+        if zygote is None or not zygote.alive:
+            zygote = Zygote(self._guard_fd, bare, self.context.environ, self.context.sys_path)
+            self._zygotes[bare] = zygote
+        return zygote
+
+    async def ensure(self, spec: GroupSpec) -> bool:
+        """A group as `spec` wants it; whether it was started just now. Raises BadRequest or GroupFailed."""
+        if self.group is not None:
+            self._check_same(self.group.plan, spec)
+            return False
+        await self._start(spec)
+        return True
+
+    async def _start(self, spec: GroupSpec) -> None:
+        self._renew_zygote()
+        self.state = "starting"
+        try:
+            zygote = self.zygote(bare=False)
+            ready = await asyncio.shield(zygote.ready)
+            self.gpus = ready.gpus
+            planned = plan(spec, ready.gpus)
+            if planned.start_method == "spawn":
+                zygote = self.zygote(bare=True)
+            context = KernelContext(
+                environ={**self.context.environ, **spec.environ},
+                cwd=self.context.cwd,
+                sys_path=self.context.sys_path,
+            )
+            group = WorkerGroup(
+                planned, zygote, context, uuid.uuid4().hex[:8], self._on_output, self._on_death
+            )
+            await self._start_group(group)
+            self.group = group
+            self.state = "idle"
+        finally:
+            if self.group is None:
+                self.state = "none"
+
+    @staticmethod
+    async def _start_group(group: WorkerGroup) -> None:
+        try:
+            await group.start()
+        except ZygoteLost as lost:
+            raise GroupFailed("the zygote, which forks the workers, ended") from lost
+        except BaseException:
+            await group.kill()
+            raise
+
+    def _check_same(self, plan: Plan, spec: GroupSpec) -> None:
+        for option, asked, has in (
+            ("-n", nproc(spec, self.gpus), plan.nproc_per_node),
+            ("--start-method", spec.start_method, plan.start_method),
+            ("--backend", spec.backend, plan.backend),
+        ):
+            if asked is not None and str(asked) != str(has) and str(asked) not in str(has).split(":"):
+                raise BadRequest(self._differs(option, str(asked), str(has)))
+
+    def _differs(self, option: str, asked: str, has: str) -> str:
+        names = sorted({name for worker in self.workers() for name in worker.names})
+        lost = ""
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            lost = f", which loses their variables ({', '.join(names[:5])}{more})"
+        return (
+            f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out to "
+            f"use them, or start anew with `%workers restart {option} {asked}`{lost}."
+        )
+
+    def _renew_zygote(self) -> None:
+        zygote = self._zygotes.get(False)
+        if zygote is None or not zygote.alive:
+            return
+        now = self.context.environ
+        changed = [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
+        if changed:
+            self._notices.append(f"{', '.join(changed)} changed: torch is imported anew for the workers.")
+            self._zygotes.pop(False).close()
+
+    def workers(self) -> list[Worker]:
+        return self.group.workers if self.group is not None else []
+
+    def select(self, ranks: Sequence[int] | None) -> list[Worker]:
+        """The workers of these ranks, all for None. Raises BadRequest."""
+        workers = self.workers()
+        missing = [rank for rank in ranks or () if rank >= len(workers)]
+        if missing:
+            last = len(workers) - 1
+            have = f"ranks 0-{last}" if last else "rank 0 only"
+            raise BadRequest(f"There is no rank {missing[0]}: the session has {have}.")
+        return [worker for worker in workers if ranks is None or worker.rank in ranks]
+
+    async def stop(self) -> None:
+        """End the group; the session forgets its set-up cells with it. Called inside a turn."""
+        self._stopping = True
+        try:
+            if self.group is not None:
+                await self.group.stop()
+        finally:
+            self._stopping = False
+            self.group = None
+            self.state = "none"
+            for _, fds in self._setup_cells:
+                close_fds(fds)
+            self._setup_cells.clear()
+
+    async def kill_running(self) -> None:
+        """A restart or stop that does not wait for the cell that runs. Outside a turn."""
+        if self.run is not None and self.group is not None:
+            await self.group.kill()
+
+    # ---- cells
+
+    async def run_cell(
+        self, run: CellRun, cell: RunCell, raw: bytes, fds: Sequence[int]
+    ) -> tuple[Finished, bool]:
+        """Run it; the second value says whether `after_cell` has something to mend."""
+        self.state, self.run = "busy", run
+        try:
+            finished = await run.execute(raw, fds)
+        finally:
+            self.run = None
+            self.state = "idle"
+        if cell.setup and finished.root_cause is None and not finished.stopped:
+            self._setup_cells.append((raw, [os.dup(fd) for fd in fds]))
+        return finished, self._needs_mending(finished.outcomes)
+
+    def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
+        return CellRun(workers, cell.timeout_s, self._oom, tell)
+
+    def _needs_mending(self, outcomes: Sequence[Outcome]) -> bool:
+        owners = {worker.group for worker in self.workers()}
+        return any(o.state != "ok" for o in outcomes) or len(owners) != 1 or "none" in owners
+
+    async def mend(self) -> None:
+        """A new incarnation for all ranks; empty workers for the dead, with the set-up cells. Inside a turn."""
+        if self.group is None:
+            return
+        self.state = "repairing"
+        try:
+            for attempt in range(3):
+                if await self._mend_once(last=attempt == 2):
+                    break
+        finally:
+            self.state = "idle" if self.group is not None else "none"
+
+    async def _mend_once(self, last: bool) -> bool:
+        assert self.group is not None
+        group = self.group
+        try:
+            replaced = await group.replace_dead()
+            joined = await group.join(fresh=replaced)
+        except (GroupFailed, ZygoteLost) as failure:
+            if last or isinstance(failure, ZygoteLost):
+                await self._give_up(failure)
+                return True
+            for worker in group.workers:
+                if worker.running:  # it did not answer: it will not in the next attempt either
+                    await worker.kill()
+            return False
+        self._report(joined)
+        if replaced:
+            await self._replay_setup(replaced)
+        return True
+
+    async def _give_up(self, failure: Exception) -> None:
+        self._notices.append(
+            f"The workers could not be brought together again ({failure}); all of them and their variables "
+            "are lost. The next cell starts new ones."
+        )
+        if self.group is not None:
+            self._stopping = True
+            await self.group.kill()
+            self._stopping = False
+        self.group = None
+
+    def _report(self, joined: Sequence[Joined]) -> None:
+        not_revived = sorted({text for answer in joined for text in answer.not_revived})
+        self._notices.extend(f"Not usable after the fault: {text}." for text in not_revived)
+        checksums = {answer.checksum for answer in joined if answer.checksum}
+        if len(checksums) > 1:
+            self._notices.append(
+                "The weights of a DistributedDataParallel module differ between ranks: they stopped on different "
+                "sides of an optimizer step. Load a checkpoint, or send rank 0's weights: "
+                "`for p in model.parameters(): dist.broadcast(p.data, 0)`."
+            )
+
+    async def _replay_setup(self, ranks: Sequence[int]) -> None:
+        workers = [worker for worker in self.workers() if worker.rank in ranks]
+        for raw, fds in self._setup_cells:
+            run = CellRun(workers, SETUP_TIMEOUT_S, self._oom, lambda _: None)
+            finished = await run.execute(raw, fds)
+            if finished.root_cause is not None or finished.stopped:
+                self._notices.append(
+                    f"A --setup cell failed on the replaced rank {', '.join(map(str, ranks))}."
+                )
+
+    # ---- events
+
+    def _on_output(self, output: Output, raw: bytes) -> None:
+        worker = self.workers()[output.rank] if output.rank < len(self.workers()) else None
+        if worker is not None and output.text:
+            worker.last_lines.extend(line for line in output.text.splitlines()[-6:] if line.strip())
+        self.sink(output, raw)
+
+    def _on_death(self, worker: Worker) -> None:
+        if self._stopping or self.run is not None or self.state != "idle" or worker not in self.workers():
+            return
+        assert worker.exited is not None
+        outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
+        lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
+        self._notices.append(
+            f"rank {worker.rank} {outcome.evalue}, while no cell ran, and was replaced{lost}."
+        )
+        task = asyncio.get_running_loop().create_task(self._mend_idle())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _mend_idle(self) -> None:
+        async with self.turn("repair"):
+            if any(not worker.alive for worker in self.workers()):
+                await self.mend()
+
+    async def close(self) -> None:
+        """The kernel is gone, or says goodbye: everything ends."""
+        self._stopping = True
+        if self.group is not None:
+            await self.group.kill()
+        for zygote in self._zygotes.values():
+            zygote.close()

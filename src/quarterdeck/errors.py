@@ -1,0 +1,80 @@
+"""Exceptions of quarterdeck. Pure: importable in every process.
+
+    Exception
+      QuarterdeckError              base of all; what its text says is all that the notebook shows
+        UsageError                  a wrong option or a request that cannot be; nothing was started
+        WorkersLost                 coordinator or workers vanished outside a cell's own failure
+        CellFailed                  a rank raised or died; the other ranks' variables are kept
+          CellTimedOut              ran longer than --timeout
+          CellInterrupted           stopped by the user; also a KeyboardInterrupt
+
+CellInterrupted is both: `except KeyboardInterrupt` around a cell works as in any notebook, and code that
+handles every CellFailed handles it too. As an error of its cell it ends "Run All" like any other.
+
+Each renders itself (`_render_traceback_` is IPython's hook): the frames of the notebook side say nothing to
+the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class QuarterdeckError(Exception):
+    """Something that the user can understand from its text alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        first, *rest = str(self).split("\n")
+        return [f"\x1b[1;31m{type(self).__name__}\x1b[0m: {first}", *rest]
+
+
+class UsageError(QuarterdeckError):
+    """A wrong option, or a request that the session cannot meet. The session is as it was.
+
+    `hint` is a second line: the nearest right option, the next command.
+    """
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(f"{text}\n{hint}" if hint else text)
+        self.hint = hint
+
+
+class WorkersLost(QuarterdeckError):
+    """The session's processes are gone; the next cell starts new ones, without variables."""
+
+
+class CellFailed(QuarterdeckError):
+    """A cell that ended otherwise than in success on some rank.
+
+    Attributes:
+        lines: what the notebook shows, ANSI-coloured, headline first.
+        outcomes: one `protocol.messages.Outcome` per rank of the cell.
+        root_cause: rank that failed first, None if none did (the cell was stopped).
+        ename: name of the original exception ("WorkerKilled" for a death), empty if the cell was stopped.
+    """
+
+    def __init__(
+        self,
+        headline: str,
+        lines: Sequence[str] = (),
+        outcomes: Sequence[Any] = (),
+        root_cause: int | None = None,
+        ename: str = "",
+    ) -> None:
+        super().__init__(headline)
+        self.lines = list(lines) or [headline]
+        self.outcomes = list(outcomes)
+        self.root_cause = root_cause
+        self.ename = ename
+
+    def _render_traceback_(self) -> list[str]:
+        return self.lines
+
+
+class CellTimedOut(CellFailed):
+    """The cell ran longer than its `--timeout`; it was interrupted as by the user."""
+
+
+class CellInterrupted(CellFailed, KeyboardInterrupt):
+    """The user stopped the cell, with the kernel's stop button, Ctrl-C or `%workers interrupt`."""

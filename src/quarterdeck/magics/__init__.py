@@ -1,0 +1,3 @@
+"""The notebook's side: magics, display, completion. Loaded by `%load_ext quarterdeck`; IPython is imported
+here only.
+"""

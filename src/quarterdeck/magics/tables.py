@@ -1,0 +1,133 @@
+"""What `%workers status`, `stacks` and `doctor` show: an HTML table that follows the theme, and the same as
+text.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+from html import escape
+from typing import Any
+
+from quarterdeck.protocol.messages import Answer, RankStatus
+
+_CELL = "padding:4px 12px 4px 0;text-align:{align};font-variant-numeric:tabular-nums"
+_HEAD = "color:var(--jp-ui-font-color2,#5f6368);font-weight:500;"
+
+
+def show(shell: Any, what: str, answer: Answer) -> None:
+    """Publish one answer in the notebook."""
+    if what == "stacks":
+        print(stacks_text(shell, answer))
+        return
+    rows = _status_rows(answer) if what == "status" else []
+    facts = [[key, value] for key, value in answer.facts.items() if key != "state"]
+    parts = [f"<div>{escape(answer.text)}</div>"]
+    lines = [answer.text]
+    for table, heads in ((rows, _STATUS_HEADS), (facts, None)):
+        if table:
+            parts.append(_html_table(table, heads))
+            lines += _text_table(table, heads)
+    data = {"text/plain": "\n".join(lines), "text/html": "".join(parts)}
+    shell.display_pub.publish(data)
+
+
+_STATUS_HEADS = ["rank", "state", "device", "pid", "names", "memory MB", "private MB"]
+
+
+def _status_rows(answer: Answer) -> list[list[str]]:
+    return [_status_row(rank) for rank in answer.ranks]
+
+
+def _status_row(rank: RankStatus) -> list[str]:
+    return [
+        str(rank.rank),
+        rank.state,
+        rank.device,
+        str(rank.pid),
+        f"{rank.names:,}",
+        f"{rank.memory_bytes / 1e6:,.0f}",
+        f"{rank.private_bytes / 1e6:,.0f}",
+    ]
+
+
+def _numeric(text: str) -> bool:
+    return text.replace(",", "").isdigit()
+
+
+def _html_table(rows: list[list[str]], heads: list[str] | None) -> str:
+    def cell(tag: str, text: str, sample: str, style: str = "") -> str:
+        align = "right" if heads and _numeric(sample) else "left"
+        wrap = "white-space:pre-wrap;" if "\n" in text else ""
+        return f'<{tag} style="{style}{wrap}{_CELL.format(align=align)}">{escape(text)}</{tag}>'
+
+    head = ""
+    if heads:
+        head = (
+            "<tr>" + "".join(cell("th", h, s, _HEAD) for h, s in zip(heads, rows[0], strict=True)) + "</tr>"
+        )
+    body = "".join("<tr>" + "".join(cell("td", text, text) for text in row) + "</tr>" for row in rows)
+    return f'<table style="border-collapse:collapse;margin:4px 0;font-size:12px">{head}{body}</table>'
+
+
+def _text_table(rows: list[list[str]], heads: list[str] | None) -> list[str]:
+    table = [heads, *rows] if heads else rows
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return [
+        "  ".join(
+            text.rjust(width) if heads and _numeric(rows[0][i]) else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
+_OURS = ("quarterdeck/worker/", "IPython/core/interactiveshell.py", "IPython/core/async_helpers.py")
+
+
+def stacks_text(shell: Any, answer: Answer) -> str:
+    """Every rank's main thread, innermost call last as in a traceback, with the notebook's source lines."""
+    if not answer.stacks:
+        return answer.text
+    parts = [answer.text]
+    for rank, stack in sorted(answer.stacks.items()):
+        frames = _main_thread(stack)
+        shown = [_frame_words(shell, frame) for frame in frames] if frames else []
+        parts.append(f"rank {rank}: {'no user code is running' if not shown else ''}".rstrip(": "))
+        parts += [f"  {line}" for line in shown]
+    return "\n".join(parts)
+
+
+def _main_thread(stack: str) -> list[re.Match[str]]:
+    """faulthandler lists the newest frame first, and the main thread last."""
+    main = re.split(r"^(?:Current thread|Thread) .*$", stack, flags=re.MULTILINE)[-1]
+    frames = [match for line in main.splitlines() if (match := _FRAME.match(line))]
+    return [frame for frame in reversed(frames) if not _is_ours(frame["file"])]
+
+
+def _is_ours(file: str) -> bool:
+    return (
+        any(part in file for part in _OURS)
+        or file.endswith("runpy.py")
+        or file in ("<string>", "<frozen runpy>")
+    )
+
+
+def _frame_words(shell: Any, frame: re.Match[str]) -> str:
+    file, line = frame["file"], int(frame["line"])
+    cell = re.match(r"<ipython-input-(\d+)-", file)
+    number = cell[1] if cell else getattr(shell.compile, "_filename_map", {}).get(file)
+    where = f"Cell In[{number}], line {line}" if number else f"{file}:{line}"
+    source = _source_line(shell, file, line, number if cell else None)
+    return f"{where}, in {frame['function']}" + (f"\n      {source}" if source else "")
+
+
+def _source_line(shell: Any, file: str, line: int, cell_number: str | None) -> str:
+    """Of a worker's cell: from the notebook's own input history, whose first line is the magic line."""
+    if cell_number is not None:
+        inputs = shell.user_ns.get("In", [])
+        number = int(cell_number)
+        lines = shell.history_manager.input_hist_raw[number].splitlines() if number < len(inputs) else []
+        return lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    return linecache.getline(file, line).strip()

@@ -1,0 +1,100 @@
+"""The coordinator's end of a channel: non-blocking, driven by its asyncio loop. Never used from another
+thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from quarterdeck.protocol.channel import Frame, close_fds, encode, receive, send_raw
+from quarterdeck.protocol.messages import Message
+
+_BURST = 64  # messages taken from one socket before the loop looks at the others; arbitrary
+
+
+class AsyncChannel:
+    """Calls `on_frame(frame)` for each message and `on_end()` once, when the other end is gone or `close` was
+    called.
+
+    Sending never blocks: what the socket does not take is queued, and `queued_bytes` tells how much that is,
+    so that a caller with something optional to say (output for a slow reader) can leave it out.
+    """
+
+    def __init__(
+        self, sock: socket.socket, on_frame: Callable[[Frame], None], on_end: Callable[[], None]
+    ) -> None:
+        sock.setblocking(False)
+        self.queued_bytes = 0
+        self.closed = False
+        self._sock = sock
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._readable)
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        self.forward(encode(message), fds)
+
+    def forward(self, raw: bytes, fds: Sequence[int] = ()) -> None:
+        """Send bytes encoded elsewhere. The descriptors stay the caller's. Silent when nobody reads."""
+        if self.closed:
+            return
+        if not self._queue and self._try_send(raw, fds):
+            return
+        self._queue.append((raw, [os.dup(fd) for fd in fds]))
+        self.queued_bytes += len(raw)
+        self._loop.add_writer(self._sock, self._writable)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        for _, fds in self._queue:
+            close_fds(fds)
+        self._queue.clear()
+        self._on_end()
+
+    def _try_send(self, raw: bytes, fds: Sequence[int]) -> bool:
+        try:
+            send_raw(self._sock, raw, fds)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # the other end is gone: the reader sees it and closes
+        return True
+
+    def _writable(self) -> None:
+        while self._queue:
+            raw, fds = self._queue[0]
+            if not self._try_send(raw, fds):
+                return
+            self._queue.popleft()
+            self.queued_bytes -= len(raw)
+            close_fds(fds)
+        if not self.closed:
+            self._loop.remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        for _ in range(_BURST):
+            if self.closed:
+                return
+            try:
+                frame = receive(self._sock)
+            except BlockingIOError:
+                return
+            if frame is None:
+                self.close()
+                return
+            self._on_frame(frame)
+
+    def drain(self) -> None:
+        """Take what has already arrived, now."""
+        self._readable()

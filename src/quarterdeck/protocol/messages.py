@@ -1,0 +1,416 @@
+"""Every message between kernel, coordinator, zygote and workers, as msgspec structs. The only truth about the
+wire.
+
+    kernel  --(one channel per call)-->  coordinator  -->  zygote (forks, signals, reaps)
+                                              |
+                                              +-->  worker 0..n-1 (one channel each)
+
+A call from the kernel is a channel of its own: its first message says what is wanted, its end means the
+caller is gone. Messages are msgpack; nothing here is ever a pickle. Pickled bytes travel as opaque `bytes`
+fields or memfds, and only a worker (from its own coordinator) and the kernel (from its own workers) load
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Owner = Literal["worker", "notebook"]
+"""Who a name in a worker's namespace belongs to: bound by a worker cell, or travelled from the notebook."""
+
+
+class Message(msgspec.Struct, tag=True, omit_defaults=True):
+    """Base of everything on the wire."""
+
+
+# ---- parts
+
+
+class KernelContext(msgspec.Struct):
+    """What a new worker takes over from the kernel."""
+
+    environ: dict[str, str]
+    cwd: str
+    sys_path: list[str]
+
+
+class GroupSpec(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The group a cell asks for; None means: as the session has it, or the default for its first group."""
+
+    nproc_per_node: int | Literal["auto", "gpu", "cpu"] | None = None
+    backend: str | None = None
+    start_method: Literal["fork", "spawn"] | None = None
+    environ: dict[str, str] = {}
+    """`--env` of the call: also in the environment of a group that it starts."""
+
+
+class Payload(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Pickled notebook values, by name. Large buffers lie in the memfd that travels with the message."""
+
+    data: bytes = b""
+    spans: list[tuple[int, int]] = []
+    """(offset, length) in bytes of each out-of-band buffer in the memfd, in pickling order."""
+    names: list[str] = []
+    sources: dict[str, tuple[int, str]] = {}
+    """Source of travelling functions for tracebacks: co_filename -> (notebook cell number, text)."""
+
+
+class WorkerNames(msgspec.Struct):
+    """The public names of one worker, as the coordinator last heard of them."""
+
+    rank: int
+    life: str
+    """Identifies one life of the worker process; another one after it was replaced."""
+    names: dict[str, Owner]
+    dropped: list[int] = []
+    """Travel ids whose objects this worker no longer holds (see payload.pickler)."""
+
+
+class RankStatus(msgspec.Struct, omit_defaults=True):
+    """One row of `%workers status`."""
+
+    rank: int
+    pid: int
+    state: str
+    device: str
+    names: int
+    memory_bytes: int
+    private_bytes: int
+
+
+# ---- kernel -> coordinator: a call on the control channel, then its first message
+
+
+class Open(Message):
+    """A new call: the descriptor that comes with it is the coordinator's end of its channel."""
+
+
+class TakeTurn(Message):
+    """Wait for the session (starting its group if need be), then hold it for one action on this channel."""
+
+    spec: GroupSpec
+    ranks: list[int] | None
+    title: str
+    """What a waiting cell is told it waits for: "cell [7]", "%pull model"."""
+    context: KernelContext | None = None
+    """Sent when it changed since the last call; reaches the next new group."""
+
+
+class Control(Message):
+    """`%workers start|restart|stop|interrupt`."""
+
+    action: Literal["start", "restart", "stop", "interrupt"]
+    spec: GroupSpec = GroupSpec()
+    context: KernelContext | None = None
+
+
+class Ask(Message):
+    """`%workers status|stacks|doctor`: answered at once, also while a cell runs."""
+
+    what: Literal["status", "stacks", "doctor"]
+
+
+class Complete(Message):
+    """Completion of a cell body from rank 0's namespace. Answered by a service thread, also while a cell
+    runs.
+    """
+
+    code: str
+    cursor: int
+
+
+class Inspect(Message):
+    """Documentation of a name from rank 0's namespace."""
+
+    code: str
+    cursor: int
+    detail_level: int
+
+
+# ---- kernel -> coordinator -> workers: the action of a turn
+
+
+class RunCell(Message):
+    """Run a cell on the turn's ranks. Carries a memfd if the payload has spans. Forwarded to workers byte for
+    byte.
+    """
+
+    code: str
+    number: int
+    """The notebook's execution count, for tracebacks ("Cell In[7], line 3")."""
+    name: str = ""
+    payload: Payload = Payload()
+    binds: list[str] = []
+    """Names the cell binds itself: the workers' own afterwards."""
+    seed: int | None = None
+    environ: dict[str, str] = {}
+    setup: bool = False
+    timeout_s: float | None = None
+    """Bounds the whole cell; kept by the coordinator."""
+    collective_timeout_s: float | None = None
+    """Bounds one collective; set on the process group for this cell."""
+
+
+class Install(Message):
+    """`%push`: bind the payload's names, replacing what is there."""
+
+    payload: Payload
+
+
+class Fetch(Message):
+    """`%pull`: pickle one name of one rank."""
+
+    name: str
+    rank: int
+
+
+class Cancel(Message):
+    """Interrupt what this call runs or waits for. A second one skips a step of the ladder."""
+
+
+# ---- coordinator -> kernel
+
+
+class Waiting(Message):
+    """The call is queued behind another."""
+
+    behind: str
+
+
+class Turn(Message):
+    """The session is the caller's until the next answer or until it closes the channel."""
+
+    session: str
+    incarnation: int
+    backend: str
+    workers: list[WorkerNames]
+    """Those of the turn's ranks."""
+    world_size: int
+    device_type: str
+    started: bool = False
+    """A group was started for this turn."""
+    log_dir: str = ""
+
+
+class Notice(Message):
+    """One line for the reader of the notebook."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+class Refused(Message):
+    """The call ended before anything started. The session is as it was."""
+
+    text: str
+
+
+class Finished(Message):
+    """A cell is over on all its ranks."""
+
+    outcomes: list[Outcome]
+    root_cause: int | None
+    """Rank whose failure came first, None if the cell succeeded."""
+    stopped: Literal["", "interrupt", "timeout"] = ""
+    duration_s: float = 0.0
+    kept: bool = True
+    """Whether every rank's variables survived."""
+    log_dir: str = ""
+
+
+class Answer(Message):
+    """Result of a call that has no cell: text and, for tables, data."""
+
+    text: str = ""
+    ranks: list[RankStatus] = []
+    facts: dict[str, str] = {}
+    stacks: dict[int, str] = {}
+
+
+class Pulled(Message):
+    """`%pull`'s value; carries a memfd if there are spans."""
+
+    payload: Payload
+
+
+class Completed(Message):
+    matches: list[str]
+    start: int
+    end: int
+    types: list[str] = []
+
+
+class Inspected(Message):
+    found: bool
+    data: dict[str, str] = {}
+
+
+# ---- worker -> coordinator (-> kernel, byte for byte, where it says so)
+
+
+class Started(Message):
+    """A worker is up and waits for its group."""
+
+    pid: int
+
+
+class Joined(Message):
+    """The worker's answer to Join."""
+
+    incarnation: int
+    error: str = ""
+    revived: int = 0
+    not_revived: list[str] = []
+    """Descriptions of objects that still hold the old group."""
+    checksum: str = ""
+    """Digest of the parameters of the revived modules, to compare between ranks; empty if there are none."""
+
+
+class Output(Message):
+    """Something a rank shows; forwarded to the kernel byte for byte."""
+
+    rank: int
+    kind: Literal["stdout", "stderr", "display", "update", "clear", "result"]
+    text: str = ""
+    """Of stdout and stderr: as written, may hold \\r and ANSI codes, need not end with a newline."""
+    data: dict[str, str] = {}
+    """Of display, update and result: the mime bundle, binary types in base64, JSON types as JSON text."""
+    metadata: bytes = b""
+    """JSON."""
+    display_id: str = ""
+    wait: bool = False
+    """Of clear: only when the next output comes."""
+
+
+class Outcome(Message):
+    """How a cell ended on one rank."""
+
+    rank: int
+    state: Literal["ok", "error", "interrupted", "released", "killed", "skipped"]
+    """released: it waited in a collective and was freed because another rank failed; killed: the process is
+    gone.
+    """
+    time_unix_ns: int = 0
+    ename: str = ""
+    evalue: str = ""
+    traceback: list[str] = []
+    """ANSI lines as IPython renders them, own frames trimmed."""
+    missing_name: str = ""
+    """The name a NameError was about, so that the kernel can say that the notebook has it."""
+    secondary: bool = False
+    """An error that another rank's end causes ("Connection closed by peer"): never the root cause if there is
+    another.
+    """
+    signal: int = 0
+    exitcode: int = 0
+    evidence: list[str] = []
+    """Last output lines, memory, likely cause, for a killed worker."""
+    names: dict[str, Owner | None] = {}
+    """Names bound (with their owner) or removed (None) since the last report."""
+    dropped: list[int] = []
+    """Travel ids whose objects are gone since the last report."""
+    group: Literal["auto", "user", "none"] = "auto"
+    """Whose process group the rank is left with."""
+    lost: list[str] = []
+    """Names that died with a killed worker."""
+
+
+class Fetched(Message):
+    """Answer to Fetch, or to Install (with an empty payload); `error` names what went wrong."""
+
+    payload: Payload = Payload()
+    error: str = ""
+    names: dict[str, Owner | None] = {}
+    replaced: dict[str, str] = {}
+    """Of Install: name -> short description of the worker-owned value it replaced."""
+
+
+# ---- coordinator -> worker
+
+
+class Join(Message):
+    """Become rank `rank` of a new incarnation. Rank 0 receives the store's listening socket with it."""
+
+    incarnation: int
+    rank: int
+    local_rank: int
+    world_size: int
+    port: int
+    backend: str
+    run_id: str
+    restart_count: int
+    threads: int | None
+    environ: dict[str, str]
+    """The whole environment of the kernel."""
+    cwd: str
+    sys_path: list[str]
+    device: str
+    fresh: bool
+    """The worker has just started: apply environment and folders, seed the generators."""
+
+
+class Release(Message):
+    """Shut the sockets of the worker's own process groups, so that a rank stuck in a collective is freed."""
+
+
+class Raise(Message):
+    """Raise KeyboardInterrupt in the running cell."""
+
+    reason: Literal["interrupted", "released"]
+
+
+class Leave(Message):
+    """End the worker."""
+
+
+# ---- coordinator <-> zygote
+
+
+class Fork(Message):
+    """Start one worker; carries its channel, stdout, stderr, stacks and guard descriptors."""
+
+    life: str
+    start_method: Literal["fork", "spawn"]
+
+
+class Signal(Message):
+    """Send a signal to a worker that has not been reaped yet; to its whole process group with `group`."""
+
+    life: str
+    number: int
+    group: bool = False
+
+
+class ZygoteReady(Message):
+    """torch is imported (level "torch"), or everything is (level "all")."""
+
+    level: Literal["torch", "all"]
+    gpus: int
+    torch_version: str
+    import_s: float
+    tasks: int
+
+
+class Forked(Message):
+    life: str
+    pid: int
+
+
+class Exited(Message):
+    life: str
+    pid: int
+    status: int
+    """As of os.waitpid."""
+    peak_memory_bytes: int = 0
+
+
+Anything = (
+    Open | TakeTurn | Control | Ask | Complete | Inspect | RunCell | Install | Fetch | Cancel
+    | Waiting | Turn | Notice | Refused | Finished | Answer | Pulled | Completed | Inspected
+    | Started | Joined | Output | Outcome | Fetched
+    | Join | Release | Raise | Leave
+    | Fork | Signal | ZygoteReady | Forked | Exited
+)  # fmt: skip
+"""Every message type; tags tell them apart, so one decoder serves all channels."""

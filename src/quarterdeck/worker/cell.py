@@ -1,0 +1,102 @@
+"""Run one cell on this rank and say how it ended. Main thread of the worker."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import time
+from typing import Any
+
+from quarterdeck.protocol.messages import Outcome, RunCell
+from quarterdeck.worker.interrupts import interrupts
+from quarterdeck.worker.shell import WorkerShell
+
+_SECONDARY = ("Connection closed by peer", "Connection reset by peer", "Socket closed", "Broken pipe")
+
+
+def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
+    """Never raises: whatever user code does ends in an `Outcome`. Names and group are filled in by the
+    caller.
+    """
+    shell.execution_count = cell.number
+    shell.traceback_lines.clear()
+    _know_sources(shell, cell)
+    sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments
+    error: BaseException | None
+    try:
+        interrupts.arm()
+        result: Any = shell.run_cell(cell.code, store_history=False)  # type: ignore[no-untyped-call]
+        error = result.error_before_exec or result.error_in_exec
+    except BaseException as raised:  # an interrupt between user code and here, or a shell that failed
+        error = raised
+    finally:
+        interrupts.disarm()
+    outcome = _outcome(shell, error)
+    _forget_traceback(error)
+    return outcome
+
+
+def _know_sources(shell: WorkerShell, cell: RunCell) -> None:
+    """Functions of ordinary notebook cells: their tracebacks show "Cell In[3], line 5" with source lines here
+    too.
+    """
+    for filename, (number, text) in cell.payload.sources.items():
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        shell.compile._filename_map[filename] = number
+
+
+def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
+    outcome = Outcome(rank=0, state="ok", time_unix_ns=time.time_ns())
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return outcome
+    if interrupts.reason and (isinstance(error, KeyboardInterrupt) or is_secondary(error)):
+        outcome.state = "released" if interrupts.reason == "released" else "interrupted"
+        return outcome
+    outcome.state = "error"
+    outcome.ename = type(error).__name__
+    outcome.evalue = str(error)
+    outcome.secondary = is_secondary(error)
+    if isinstance(error, SystemExit):
+        outcome.exitcode = error.code if isinstance(error.code, int) else 1
+    outcome.missing_name = _missing_name(shell, error)
+    if outcome.missing_name and isinstance(error, KeyError):
+        outcome.ename = "NameError"
+        outcome.evalue = f"name {outcome.missing_name!r} is not defined on the workers"
+    outcome.traceback = list(shell.traceback_lines) or [f"{outcome.ename}: {outcome.evalue}"]
+    return outcome
+
+
+def is_secondary(error: BaseException) -> bool:
+    """An error that another rank's end or a released socket causes, not user code."""
+    text = str(error)
+    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in _SECONDARY)
+
+
+def _missing_name(shell: WorkerShell, error: BaseException) -> str:
+    if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
+        return error.name or ""
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        name, line = error.args[0], _raising_line(error)
+        if name not in shell.user_ns and ("globals()" in line or "locals()" in line):
+            return name
+    return ""
+
+
+def _raising_line(error: BaseException) -> str:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return ""
+    return linecache.getline(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+
+
+def _forget_traceback(error: BaseException | None) -> None:
+    """Frames hold tensors: after an error their memory must come free without a further cell."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            setattr(sys, name, None)
+    seen: Any = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__

@@ -1,0 +1,156 @@
+"""This rank's process group, one incarnation after another. Runs in the worker's main thread.
+
+Every life of the group has a TCPStore of its own on a loopback socket that the coordinator opened, and keys
+under a prefix of its own: torch's elastic restart reuses one store and reads the addresses of the dead.
+`env://` in user code resolves to the same store, so a torchrun script runs unchanged: the automatic group
+yields to its `init_process_group`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+
+from quarterdeck.protocol.messages import Join, Joined
+from quarterdeck.worker import revive, sockets
+
+_STORE_TIMEOUT = timedelta(minutes=30)
+
+Owner = Literal["auto", "user", "none"]
+
+
+class Group:
+    """The default process group of this worker, automatic or the user's."""
+
+    def __init__(self) -> None:
+        self._store: Any = None
+        self._incarnation = 0
+        self._owner: Owner = "none"
+        self._made_in_cell = False
+        self._user_groups = 0
+        self._real_init = c10d.init_process_group
+        self._hook_torch()
+
+    @property
+    def owner(self) -> Owner:
+        return self._owner if dist.is_initialized() else "none"
+
+    def join(self, join: Join, listen_fd: int | None) -> Joined:
+        """Make the automatic group of an incarnation, and put the user's objects on it. All ranks at the same
+        time.
+        """
+        self._incarnation = join.incarnation
+        self._user_groups = 0
+        sockets.forget()
+        self._connect(join, listen_fd)
+        revival = revive.revive(lambda: self._init_auto(join), join.incarnation)
+        return Joined(
+            incarnation=join.incarnation,
+            revived=revival.count,
+            not_revived=revival.not_revived,
+            checksum=revival.checksum,
+        )
+
+    @contextmanager
+    def cell(self, collective_timeout_s: float | None) -> Iterator[None]:
+        """Around user code: a group the user made in an earlier cell yields to a new `init_process_group`."""
+        self._made_in_cell = False
+        self._bound_collectives(collective_timeout_s)
+        try:
+            yield
+        finally:
+            if collective_timeout_s is not None:
+                self._bound_collectives(c10d.default_pg_timeout.total_seconds())
+
+    def _bound_collectives(self, timeout_s: float | None) -> None:
+        if timeout_s is not None and dist.is_initialized():
+            c10d._set_pg_timeout(timedelta(seconds=timeout_s), c10d._get_default_group())
+
+    def leave(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _connect(self, join: Join, listen_fd: int | None) -> None:
+        with sockets.tracked():
+            self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                "127.0.0.1",
+                join.port,
+                join.world_size,
+                listen_fd is not None,
+                timeout=_STORE_TIMEOUT,
+                wait_for_workers=False,
+                master_listen_fd=listen_fd,
+            )
+
+    def _init_auto(self, join: Join) -> None:
+        store = c10d.PrefixStore(f"incarnation/{join.incarnation}/auto", self._store)
+        self._real_init(join.backend, store=store, rank=join.rank, world_size=join.world_size)
+        self._owner = "auto"
+
+    def _hook_torch(self) -> None:
+        build = c10d._new_process_group_helper
+
+        def tracked_build(*args: Any, **kwargs: Any) -> Any:
+            with sockets.tracked():
+                return build(*args, **kwargs)
+
+        c10d._new_process_group_helper = tracked_build
+
+        def init_process_group(*args: Any, **kwargs: Any) -> None:
+            self._init_for_user(*args, **kwargs)
+
+        init_process_group.__doc__ = self._real_init.__doc__
+        c10d.init_process_group = init_process_group
+        dist.init_process_group = init_process_group
+
+    def _init_for_user(
+        self, backend: str | None = None, init_method: str | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        if dist.is_initialized() and not self._made_in_cell:
+            dist.destroy_process_group()  # the automatic group, or the user's own from an earlier cell
+        if (init_method is None or init_method == "env://") and kwargs.get("store") is None and not args:
+            self._user_groups += 1
+            prefix = f"incarnation/{self._incarnation}/user/{self._user_groups}"
+            kwargs["store"] = c10d.PrefixStore(prefix, self._store)
+            kwargs["rank"] = _given(kwargs.get("rank"), "RANK")
+            kwargs["world_size"] = _given(kwargs.get("world_size"), "WORLD_SIZE")
+            init_method = None
+        self._real_init(backend, init_method, *args, **kwargs)
+        self._owner = "user"
+        self._made_in_cell = True
+
+
+def _given(value: int | None, variable: str) -> int:
+    return int(os.environ[variable]) if value is None or value < 0 else value
+
+
+def torchrun_environment(join: Join) -> dict[str, str]:
+    """What torchrun sets for a worker of a single node (`TORCHELASTIC_USE_AGENT_STORE`: nobody hosts a store
+    of its own).
+    """
+    world = str(join.world_size)
+    return {
+        "RANK": str(join.rank),
+        "LOCAL_RANK": str(join.local_rank),
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": world,
+        "GROUP_RANK": "0",
+        "GROUP_WORLD_SIZE": "1",
+        "ROLE_NAME": "default",
+        "ROLE_RANK": str(join.rank),
+        "ROLE_WORLD_SIZE": world,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(join.port),
+        "TORCHELASTIC_RUN_ID": join.run_id,
+        "TORCHELASTIC_RESTART_COUNT": str(join.restart_count),
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }

@@ -1,0 +1,59 @@
+"""Nothing outlives its parent. Called first thing in the zygote and in every worker.
+
+Two guards, because each has a hole: the parent-death signal follows the parent *thread* and is cleared by
+exec; the signal on end-of-file of a pipe whose write end only the kernel holds needs neither a thread nor the
+GIL, but not every process has it. Linux only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import threading
+
+_F_SETSIG = 10
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def die_with(parent_pid: int, guard_fd: int) -> None:
+    """SIGKILL this process when `parent_pid` (our parent) dies, or when the last writer of `guard_fd`'s pipe
+    is gone.
+    """
+    # F_SETOWN belongs to the open file description: with a shared one, only the last process that set it
+    # would be killed.
+    own = os.open(f"/proc/self/fd/{guard_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([own], [], [], 0)[0]:
+        os._exit(1)  # the kernel was gone before we asked
+    _die_with_parent(parent_pid)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)  # the parent was gone before we asked
+
+
+def guard_forks() -> None:
+    """Let user code's own forks (DataLoader workers, multiprocessing) die with this worker as well.
+
+    A fork from a thread is left alone: the signal follows the thread, and one that ends would take its child
+    with it.
+    """
+    forking = {"pid": 0, "main": False}
+
+    def before() -> None:
+        forking["pid"] = os.getpid()
+        forking["main"] = threading.current_thread() is threading.main_thread()
+
+    def after_in_child() -> None:
+        if forking["main"]:
+            _die_with_parent(forking["pid"])
+
+    os.register_at_fork(before=before, after_in_child=after_in_child)

@@ -1,0 +1,96 @@
+"""The names of one worker: who owns each, what travelled in, what changed since the last report. Main thread
+of the worker.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from quarterdeck.payload.memory import map_buffers, pack
+from quarterdeck.payload.pickler import TravelTable, dumps, loads
+from quarterdeck.protocol.messages import Owner, Payload
+
+INJECTED = ("rank", "local_rank", "world_size", "device")
+
+
+_SHARED = (int, float, complex, str, bytes, tuple, frozenset, type(None))
+
+
+class Names:
+    """Keeps the owners. A name belongs to the notebook as long as it is bound to what travelled."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.namespace = namespace
+        self._hidden = set(namespace) | set(INJECTED)
+        self._travelled: dict[str, Any] = {}
+        self._reported: dict[str, Owner] = {}
+        self._table = TravelTable()
+
+    def inject(self, values: dict[str, Any]) -> None:
+        self.namespace.update(values)
+
+    def install(self, payload: Payload, memfd: int | None) -> dict[str, str]:
+        """Bind what travelled; returns a short description of each worker-owned value it replaced."""
+        if not payload.names:
+            return {}
+        buffers = map_buffers(memfd, payload.spans) if memfd is not None else []
+        values = loads(payload.data, buffers, self.namespace, self._table)
+        replaced = {
+            name: describe(self.namespace[name])
+            for name in values
+            if name in self.namespace and self._owner(name) == "worker"
+        }
+        self.namespace.update(values)
+        self._travelled.update({name: _holder(value) for name, value in values.items()})
+        return replaced
+
+    def fetch(self, name: str) -> tuple[Payload, int | None]:
+        """Pickle one value for the notebook. Raises KeyError if there is none."""
+        pickled = dumps({name: self.namespace[name]}, self.namespace, lambda _: None, lambda _: 0)
+        memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
+        return Payload(data=pickled.data, spans=spans, names=[name]), memfd
+
+    def rebound(self, names: Iterable[str]) -> None:
+        """A cell may have bound these. Python keeps one object for equal small values, so identity does not
+        tell: they are the worker's from here, like everything else that the cell bound."""
+        for name in names:
+            if isinstance(self.namespace.get(name), _SHARED):
+                self._travelled.pop(name, None)
+
+    def changes(self) -> tuple[dict[str, Owner | None], list[int]]:
+        """Names bound (owner) or removed (None), and travel ids that died, since the last call."""
+        now: dict[str, Owner] = {
+            name: self._owner(name)
+            for name in self.namespace
+            if name not in self._hidden and not name.startswith("_")
+        }
+        for name in [name for name in self._travelled if now.get(name) != "notebook"]:
+            del self._travelled[name]
+        changed: dict[str, Owner | None] = {n: o for n, o in now.items() if self._reported.get(n) != o}
+        changed.update({name: None for name in self._reported if name not in now})
+        self._reported = now
+        return changed, self._table.take_dropped()
+
+    def _owner(self, name: str) -> Owner:
+        holder = self._travelled.get(name)
+        return "notebook" if holder is not None and holder() is self.namespace[name] else "worker"
+
+
+def _holder(value: Any) -> Any:
+    """Something that gives the value back when called, weakly where that is possible."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
+
+def describe(value: Any) -> str:
+    """A few words for messages: "Tensor (3, 4) float32", "list of 3", "int"."""
+    kind = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{kind} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, (list, dict, set, tuple)):
+        return f"{kind} of {len(value)}"
+    return kind

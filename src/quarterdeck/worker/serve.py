@@ -1,0 +1,224 @@
+"""A worker serves cells: its main thread runs them one after another, a service thread hears everything else.
+
+    coordinator --> service thread --(queue)--> main thread: Join, RunCell, Install, Fetch, Leave
+                         |
+                         +-- at once, also while a cell runs: Raise, Release, Complete, Inspect
+
+Called through `spawn_helper` in a process the zygote has just forked (or started).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from quarterdeck.protocol.channel import Channel, Frame, close_fds
+from quarterdeck.protocol.messages import (
+    Complete,
+    Completed,
+    Fetch,
+    Fetched,
+    Inspect,
+    Inspected,
+    Install,
+    Join,
+    Joined,
+    Leave,
+    Message,
+    Outcome,
+    Raise,
+    Release,
+    RunCell,
+    Started,
+)
+from quarterdeck.worker import output, setup, sockets
+from quarterdeck.worker.cell import run_cell
+from quarterdeck.worker.guard import guard_forks
+from quarterdeck.worker.interrupts import interrupts
+from quarterdeck.worker.names import Names
+from quarterdeck.worker.shell import WorkerShell
+
+
+def serve(channel_fd: int) -> None:
+    """Serve until the coordinator says Leave or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until a cell runs
+    guard_forks()
+    worker = _Worker(Channel.from_fd(channel_fd))
+    worker.run()
+
+
+@dataclass
+class _Worker:
+    channel: Channel
+    frames: queue.SimpleQueue[Frame] = field(default_factory=queue.SimpleQueue)
+    rank: int = 0
+
+    def run(self) -> None:
+        self.channel.send(Started(pid=os.getpid()))
+        threading.Thread(target=self._listen, name="quarterdeck-service", daemon=True).start()
+        self._prepare()
+        while True:
+            frame = self.frames.get()
+            if isinstance(frame.message, Leave):
+                self.group.leave()
+                return
+            try:
+                self._handle(frame)
+            finally:
+                close_fds(frame.fds)
+
+    def _prepare(self) -> None:
+        from quarterdeck.worker.group import Group
+
+        self.shell: WorkerShell = shell_of_this_process()
+        self.emitter = output.Emitter(self.channel.send)
+        self.shell.emitter = self.emitter
+        output.install(self.emitter)
+        self.names = Names(self.shell.user_ns)
+        self.group = Group()
+
+    # ---- service thread
+
+    def _listen(self) -> None:
+        while (frame := self.channel.receive()) is not None:
+            match frame.message:
+                case Raise(reason=reason):
+                    interrupts.deliver(reason)
+                case Release():
+                    sockets.release()
+                case Complete() as request:
+                    self._answer(self._complete, request, Completed(matches=[], start=0, end=0))
+                case Inspect() as request:
+                    self._answer(self._inspect, request, Inspected(found=False))
+                case _:
+                    self.frames.put(frame)
+        os._exit(0)  # the coordinator is gone
+
+    def _answer(self, reply: Any, request: Message, otherwise: Message) -> None:
+        try:
+            self.channel.send(reply(request))
+        except (
+            Exception
+        ):  # user objects run code in __dir__ and __repr__; whatever it does, the service goes on
+            self.channel.send(otherwise)
+
+    def _complete(self, request: Complete) -> Completed:
+        line_start = request.code.rfind("\n", 0, request.cursor) + 1
+        line = request.code[line_start:].split("\n", 1)[0]
+        column = request.cursor - line_start
+        text, matches = self.shell.complete("", line, column)
+        return Completed(matches=matches, start=request.cursor - len(text), end=request.cursor)
+
+    def _inspect(self, request: Inspect) -> Inspected:
+        from IPython.utils.tokenutil import token_at_cursor
+
+        name = token_at_cursor(request.code, request.cursor)
+        shell: Any = self.shell
+        bundle = shell.object_inspect_mime(name, detail_level=request.detail_level)
+        return Inspected(found=True, data={mime: str(text) for mime, text in bundle.items()})
+
+    # ---- main thread
+
+    def _handle(self, frame: Frame) -> None:
+        memfd = frame.fds[0] if frame.fds else None
+        match frame.message:
+            case Join() as join:
+                self.channel.send(self._join(join, frame))
+            case RunCell() as cell:
+                self.channel.send(self._run(cell, memfd))
+            case Install() as install:
+                self.channel.send(self._install(install, memfd))
+            case Fetch() as fetch:
+                self._fetch(fetch)
+
+    def _join(self, join: Join, frame: Frame) -> Joined:
+        self.rank = self.emitter.rank = join.rank
+        listen_fd = frame.fds.pop() if frame.fds else None  # the store owns it from here
+        try:
+            if join.fresh:
+                setup.take_over(join)
+            setup.export_rank(join)
+            device = setup.select_device(join.device)
+            joined = self.group.join(join, listen_fd)
+        except BaseException as error:
+            return Joined(incarnation=join.incarnation, error=f"{type(error).__name__}: {error}")
+        self.names.inject(
+            {
+                "rank": join.rank,
+                "local_rank": join.local_rank,
+                "world_size": join.world_size,
+                "device": device,
+            }
+        )
+        return joined
+
+    def _run(self, cell: RunCell, memfd: int | None) -> Outcome:
+        if cell.seed is not None:
+            setup.seed_everything(cell.seed, self.rank)
+        error = self._try_install(cell, memfd)
+        if error:
+            return error
+        with setup.environment(cell.environ), self.group.cell(cell.collective_timeout_s):
+            outcome = run_cell(self.shell, cell)
+        self.names.rebound(cell.binds)
+        return self._complete_outcome(outcome)
+
+    def _try_install(self, cell: RunCell, memfd: int | None) -> Outcome | None:
+        try:
+            self.names.install(cell.payload, memfd)
+        except Exception as error:
+            outcome = Outcome(rank=0, state="error", ename=type(error).__name__, evalue=str(error))
+            names = ", ".join(cell.payload.names)
+            outcome.traceback = [
+                f"{outcome.ename}: {error}",
+                f"It was raised while {names} were unpickled on the worker, before the cell's first line.",
+            ]
+            return self._complete_outcome(outcome)
+        return None
+
+    def _complete_outcome(self, outcome: Outcome) -> Outcome:
+        output.flush_all(self.emitter)
+        names, dropped = self.names.changes()
+        return msgspec.structs.replace(
+            outcome, rank=self.rank, names=names, dropped=dropped, group=self.group.owner
+        )
+
+    def _install(self, install: Install, memfd: int | None) -> Fetched:
+        try:
+            replaced = self.names.install(install.payload, memfd)
+        except Exception as error:
+            return Fetched(error=f"{type(error).__name__}: {error}")
+        names, _ = self.names.changes()
+        return Fetched(names=names, replaced=replaced)
+
+    def _fetch(self, fetch: Fetch) -> None:
+        memfd: int | None = None
+        try:
+            payload, memfd = self.names.fetch(fetch.name)
+            self.channel.send(Fetched(payload=payload), [memfd] if memfd is not None else [])
+        except KeyError:
+            self.channel.send(Fetched(error=f"rank {self.rank} has no `{fetch.name}`"))
+        except Exception as error:
+            self.channel.send(Fetched(error=self._fetch_error(fetch.name, error)))
+        finally:
+            if memfd is not None:
+                os.close(memfd)
+
+    def _fetch_error(self, name: str, error: Exception) -> str:
+        from quarterdeck.payload.culprit import name_culprit
+
+        values = {name: self.names.namespace[name]}
+        return f"it cannot be pickled: {name_culprit(values, self.names.namespace, error)}"
+
+
+def shell_of_this_process() -> WorkerShell:
+    """The zygote's shell, inherited; made here in a worker that was not forked."""
+    from quarterdeck.worker import shell
+
+    return WorkerShell.instance() if WorkerShell.initialized() else shell.make()

@@ -1,0 +1,118 @@
+"""The IPython shell of one worker: no history database, no thread, no hooks into the process. Made once, in
+the zygote.
+
+Making a shell costs 40 ms, so the zygote makes it and every forked worker inherits it. Its namespace is
+`sys.modules["__main__"].__dict__`, as in a notebook. What it shows goes to `shell.emitter`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import types
+from typing import Any, ClassVar
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+from traitlets.config import Config
+
+from quarterdeck.protocol.messages import Output
+from quarterdeck.worker.output import Emitter
+
+
+def wire_bundle(data: dict[str, Any]) -> dict[str, str]:
+    """A mime bundle as text: binary data in base64, JSON types as JSON text."""
+    wire = {}
+    for mime, value in data.items():
+        if isinstance(value, bytes):
+            wire[mime] = base64.b64encode(value).decode("ascii")
+        else:
+            wire[mime] = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return wire
+
+
+class _Publisher(DisplayPublisher):
+    shell: WorkerShell
+
+    def publish(  # type: ignore[override]
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **_: Any,
+    ) -> None:
+        display_id = str((transient or {}).get("display_id", ""))
+        self.shell.show("update" if update else "display", data, metadata, display_id)
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.shell.emitter.show(Output(rank=0, kind="clear", wait=wait))
+
+
+class _ResultHook(DisplayHook):
+    shell: WorkerShell
+
+    def write_output_prompt(self) -> None:
+        pass
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        self.shell.show("result", format_dict, md_dict)
+
+    def finish_displayhook(self) -> None:
+        pass
+
+
+class WorkerShell(InteractiveShell):
+    """Runs cells; see `make`. `cell_number` is the notebook's execution count, used in tracebacks."""
+
+    display_pub_class = Type(_Publisher)
+    displayhook_class = Type(_ResultHook)
+    emitter: Emitter
+    traceback_lines: ClassVar[list[str]] = []
+
+    def show(self, kind: Any, data: dict[str, Any], metadata: Any = None, display_id: str = "") -> None:
+        encoded = json.dumps(metadata, default=repr).encode() if metadata else b""
+        output = Output(rank=0, kind=kind, data=wire_bundle(data), metadata=encoded, display_id=display_id)
+        self.emitter.show(output)
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """The magic line was line 1 of the notebook's cell: an empty one keeps the line numbers of tracebacks
+        right.
+        """
+        transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
+        return "\n" + transformed
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        self.traceback_lines[:] = stb
+
+    def init_io(self) -> None:
+        pass
+
+    def init_virtualenv(self) -> None:
+        pass
+
+    def init_sys_modules(self) -> None:
+        sys.modules["__main__"] = self.user_module
+
+
+def make() -> WorkerShell:
+    """The process's only shell. Must be the singleton: `display()` publishes through
+    `InteractiveShell.instance()`.
+    """
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.cache_size = 0  # `Out` would keep every result, and its GPU memory, alive
+    config.InteractiveShell.autoindent = False
+    config.InteractiveShell.xmode = "Context"
+    config.InteractiveShell.colors = "neutral"
+    config.Completer.use_jedi = (
+        False  # a second of imports; the real namespace knows more than static analysis
+    )
+    main = types.ModuleType("__main__")
+    shell: WorkerShell = WorkerShell.instance(config=config, user_module=main)
+    return shell

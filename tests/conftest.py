@@ -1,0 +1,76 @@
+"""Real kernels for tests, with deadlines, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Notebook, descendants, quarterdeck_processes
+
+DEADLINE_S = 120
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """One kernel with quarterdeck loaded and two workers running, shared by a module's tests."""
+    with fresh_notebook(tmp_path_factory.mktemp("notebook")) as started:
+        started.ok("%load_ext quarterdeck")
+        started.ok("%workers start -n 2")
+        started.wait_until_warm()
+        yield started
+
+
+@pytest.fixture
+def new_notebook(tmp_path: Path) -> Iterator[Notebook]:
+    """A kernel of the test's own, nothing loaded."""
+    with fresh_notebook(tmp_path) as started:
+        yield started
+
+
+class fresh_notebook:
+    """A kernel; at the end nothing of it may be left: no process, no file in /dev/shm."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> Notebook:
+        self._shm = set(os.listdir("/dev/shm"))
+        self._notebook = Notebook(self._folder)
+        return self._notebook
+
+    def __exit__(self, *_: object) -> None:
+        pids = self._notebook.everything()
+        self._notebook.shutdown()
+        left = _wait_for_end(pids)
+        assert not left, f"processes left behind: {left}"
+        assert set(os.listdir("/dev/shm")) <= self._shm, "files left in /dev/shm"
+
+
+def _wait_for_end(pids: set[int]) -> dict[int, str]:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = {pid: words for pid in pids if (words := _command(pid))}
+        if not left:
+            return {}
+        time.sleep(0.02)
+    return left
+
+
+def _command(pid: int) -> str:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return "" if state == "Z" else Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:120]
+    except OSError:
+        return ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    before = quarterdeck_processes()
+    yield
+    left = _wait_for_end(quarterdeck_processes() - before | descendants(os.getpid()))
+    assert not left, f"processes left behind by the tests: {left}"

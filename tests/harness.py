@@ -1,0 +1,277 @@
+"""A notebook for tests: a real kernel, driven as a front end drives it. Every call has a deadline."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_HTML = re.compile(r"<[^>]+>")
+
+
+@dataclass
+class Ran:
+    """What one executed cell left in the notebook, as a front end would show it in the end."""
+
+    status: str = ""
+    duration_s: float = 0.0
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    ename: str = ""
+    traceback: str = ""
+    """Without colours."""
+
+    @property
+    def text(self) -> str:
+        """All streams and the text/plain of all displays, one after another."""
+        return "\n".join(filter(None, map(_plain, self.outputs)))
+
+    @property
+    def html(self) -> str:
+        return "\n".join(str(o["data"].get("text/html", "")) for o in self.outputs if "data" in o)
+
+    def mimes(self) -> set[str]:
+        return {mime for o in self.outputs for mime in o.get("data", {})}
+
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+
+def _plain(output: dict[str, Any]) -> str:
+    if output["type"] == "stream":
+        return str(output["text"])
+    return str(output["data"].get("text/plain", ""))
+
+
+class _Screen:
+    """Applies a cell's messages as a front end does: updates in place, clear_output, streams joined."""
+
+    def __init__(self) -> None:
+        self.ran = Ran()
+        self._clear_later = False
+        self.message_times: list[tuple[float, dict[str, Any]]] = []
+
+    def take(self, message: dict[str, Any]) -> None:
+        self.message_times.append((time.monotonic(), message))
+        kind, content = message["msg_type"], message["content"]
+        if kind == "clear_output":
+            self._clear_later = bool(content["wait"])
+            if not content["wait"]:
+                self.ran.outputs.clear()
+        elif kind == "update_display_data":
+            self._update(content)
+        elif kind in ("stream", "display_data", "execute_result", "error"):
+            if self._clear_later:
+                self.ran.outputs.clear()
+                self._clear_later = False
+            self._append(kind, content)
+
+    def _append(self, kind: str, content: dict[str, Any]) -> None:
+        if kind == "error":
+            self.ran.ename = content["ename"]
+            self.ran.traceback = _ANSI.sub("", "\n".join(content["traceback"]))
+        elif kind == "stream":
+            self.ran.outputs.append({"type": "stream", "name": content["name"], "text": content["text"]})
+        else:
+            display_id = content.get("transient", {}).get("display_id")
+            self.ran.outputs.append(
+                {
+                    "type": "display",
+                    "data": content["data"],
+                    "metadata": content["metadata"],
+                    "id": display_id,
+                }
+            )
+
+    def _update(self, content: dict[str, Any]) -> None:
+        for output in self.ran.outputs:
+            if output.get("id") == content["transient"]["display_id"]:
+                output["data"] = content["data"]
+
+
+class Notebook:
+    """One kernel in a folder of its own. `run` executes a cell and waits; `start` does not wait."""
+
+    def __init__(self, folder: Path, deadline_s: float = 60.0, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.deadline_s = deadline_s
+        self.screen = _Screen()
+        self._manager = KernelManager(kernel_name="python3")
+        self._manager.start_kernel(cwd=str(folder), env={**os.environ, **(env or {})})
+        self.client: BlockingKernelClient = self._manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    @property
+    def pid(self) -> int:
+        return int(self._manager.provisioner.pid)  # type: ignore[union-attr]
+
+    def run(
+        self,
+        code: str,
+        deadline_s: float | None = None,
+        while_running: Callable[[], None] | None = None,
+        allow_stdin: bool = False,
+    ) -> Ran:
+        """Execute a cell and return what it showed. Past the deadline: all stacks, then a failure."""
+        message = self.start(code, allow_stdin=allow_stdin)
+        if while_running is not None:
+            while_running()
+        return self.finish(message, deadline_s)
+
+    def ok(self, code: str, deadline_s: float | None = None) -> Ran:
+        """Execute a cell that must succeed."""
+        ran = self.run(code, deadline_s)
+        assert ran.status == "ok", f"{ran.status}:\n{ran.traceback}\n{ran.text}"
+        return ran
+
+    def fails(self, code: str, deadline_s: float | None = None) -> Ran:
+        """Execute a cell that must fail."""
+        ran = self.run(code, deadline_s)
+        assert ran.status == "error", f"expected an error, got {ran.status}:\n{ran.text}"
+        return ran
+
+    def start(self, code: str, allow_stdin: bool = False) -> str:
+        self.screen = _Screen()
+        self._began_s = time.monotonic()
+        return str(self.client.execute(code, allow_stdin=allow_stdin))
+
+    def finish(self, message_id: str, deadline_s: float | None = None) -> Ran:
+        """Wait until the cell that `start` began is over."""
+        limit_s = self._began_s + (deadline_s or self.deadline_s)
+        while not self._take(message_id, limit_s):
+            pass
+        reply = self._reply(message_id, limit_s)
+        self.screen.ran.status = reply["content"]["status"]
+        self.screen.ran.duration_s = time.monotonic() - self._began_s
+        return self.screen.ran
+
+    def until(self, shown: str, deadline_s: float | None = None) -> None:
+        """Take messages of the running cell until `shown` is on its screen."""
+        limit_s = time.monotonic() + (deadline_s or self.deadline_s)
+        while shown not in self.screen.ran.text:
+            self._take("", limit_s)
+
+    def _take(self, message_id: str, limit_s: float) -> bool:
+        """One message of the running cell; whether it was its end."""
+        try:
+            message = self.client.get_iopub_msg(timeout=max(0.01, limit_s - time.monotonic()))
+        except Exception:
+            self._overdue()
+        idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+        if idle and message["parent_header"].get("msg_id") == message_id:
+            return True
+        self.screen.take(message)
+        return False
+
+    def _reply(self, message_id: str, limit_s: float) -> dict[str, Any]:
+        while True:
+            reply: dict[str, Any] = self.client.get_shell_msg(timeout=max(0.1, limit_s - time.monotonic()))
+            if reply["parent_header"].get("msg_id") == message_id:
+                return reply
+
+    def _overdue(self) -> None:
+        """The deadline is over: fail, with the stacks of every process of the notebook."""
+        shown = self.screen.ran.text
+        stacks = "\n".join(dump_stacks(pid) for pid in sorted(self.everything()))
+        raise AssertionError(f"deadline over; shown so far:\n{shown}\n{stacks}")
+
+    def interrupt(self) -> None:
+        """The front end's Stop button."""
+        self._manager.interrupt_kernel()
+
+    def everything(self) -> set[int]:
+        """The kernel and all that it started."""
+        return {self.pid, *descendants(self.pid)}
+
+    def worker_pids(self) -> list[int]:
+        """Of ranks 0, 1, ... as `%workers status` names them."""
+        rows = [line.split() for line in self.ok("%workers status").lines()]
+        return [int(row[3]) for row in rows if row and row[0].isdigit() and len(row) >= 7]
+
+    def wait_until_warm(self) -> None:
+        """Until the zygote has imported everything, so that timings and memory are a warm session's."""
+        deadline = time.monotonic() + 60
+        while "ready, still" in (text := self.ok("%workers doctor").text) or "importing torch" in text:
+            assert time.monotonic() < deadline, text
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def shutdown(self) -> None:
+        self.client.stop_channels()
+        if self._manager.is_alive():
+            self._manager.shutdown_kernel(now=False)
+        self._manager.cleanup_resources()
+        self._manager.context.destroy(linger=0)
+
+
+def descendants(pid: int) -> set[int]:
+    """Children, their children and so on, also those in sessions of their own."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            parents.setdefault(_parent(int(name)), []).append(int(name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found.update(children)
+        waiting += children
+    return found
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def quarterdeck_processes() -> set[int]:
+    """Coordinators, zygotes and workers on this machine."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                command = Path(f"/proc/{name}/cmdline").read_text()
+            except OSError:
+                continue
+            if "quarterdeck.coordinator.main" in command or "quarterdeck.worker.zygote" in command:
+                found.add(int(name))
+    return found
+
+
+def dump_stacks(pid: int) -> str:
+    """What the process is, where it waits, and its Python stacks."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:150]
+        where = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError as error:
+        return f"{pid}: {error}"
+    return f"--- {pid} {command}\n    waits in {where or '(running)'}\n{_py_spy(pid)}"
+
+
+def _py_spy(pid: int) -> str:
+    import subprocess
+
+    try:
+        ran = subprocess.run(
+            [str(Path(sys.executable).parent / "py-spy"), "dump", "--nonblocking", "--pid", str(pid)],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"    no stack: {error}"
+    return ran.stdout
