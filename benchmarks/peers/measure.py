@@ -38,7 +38,12 @@ PRINTS = (
     "    time.sleep(0.25)"
 )
 RAISES = f"if rank == 1:\n    raise ValueError('boom')\n{COLLECTIVE}"
-DIES = "import os, time\ntime.sleep(0.5)\nif rank == 1:\n    os.kill(os.getpid(), 9)\ntime.sleep(60)"
+DIES_AFTER_S = 0.5
+DIES = (
+    f"import os, time\ntime.sleep({DIES_AFTER_S})\n"
+    "if rank == 1:\n    os.kill(os.getpid(), 9)\n"
+    "time.sleep(60)"
+)
 KILLED = r"SIGKILL|signal 9|code[ =]-9"
 
 
@@ -137,8 +142,8 @@ def push(started: Session) -> Figures | None:
     return figures
 
 
-def fault(driver: Driver, python: str, code: str, message: str) -> Figures:
-    """A cell in which rank 1 fails; when it ends, and what works afterwards."""
+def fault(driver: Driver, python: str, code: str, message: str, after_s: float = 0.0) -> Figures:
+    """A cell in which rank 1 fails after `after_s`; how much later it ends, and what works afterwards."""
     with session(driver, python) as started:
         started.start()
         ran, _ = started.on_ranks(code, FAULT_LIMIT_S)
@@ -148,9 +153,9 @@ def fault(driver: Driver, python: str, code: str, message: str) -> Figures:
         after = started.on_ranks("", FAULT_LIMIT_S)[1]
         collective = started.on_ranks(COLLECTIVE, FAULT_LIMIT_S)[1]
     return {
-        "ended_s": ran.took_s,
+        "ended_s": _later(ran.took_s, after_s),
         "status": ran.status,
-        "named_s": ran.first_seen_s(message),
+        "named_s": _later(ran.first_seen_s(message), after_s),
         "next_cell": len(after) == N,
         "next_collective": len(collective) == N,
     }
@@ -166,7 +171,7 @@ def measure(driver: Driver, python: str) -> Figures:
         figures["print"] = print_latency(started)
         figures["push"] = push(started)
     figures["raises"] = fault(driver, python, RAISES, "boom")
-    figures["dies"] = fault(driver, python, DIES, KILLED)
+    figures["dies"] = fault(driver, python, DIES, KILLED, DIES_AFTER_S)
     figures["load"] = os.getloadavg()[1]
     return figures
 
@@ -175,6 +180,10 @@ def loopback_up() -> None:
     """A new network namespace has its loopback interface down."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+
+
+def _later(moment_s: float | None, after_s: float) -> float | None:
+    return None if moment_s is None else moment_s - after_s
 
 
 def _ms(ran: Ran) -> float:

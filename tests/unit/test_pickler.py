@@ -95,8 +95,11 @@ def test_closures_lambdas_defaults_and_recursion_arrive_working(send: Send, peer
 
 def test_classes_of_every_common_kind_arrive_working(send: Send, peer: Peer) -> None:
     code = """
-        import dataclasses, enum, typing
+        import dataclasses, enum, functools, typing
         scale = 1
+        class Lazy:
+            @functools.cached_property
+            def value(self): return scale + 1
         class Base:
             def area(self): return scale * 2
         class Square(Base):
@@ -120,8 +123,9 @@ def test_classes_of_every_common_kind_arrive_working(send: Send, peer: Peer) -> 
         square = Square()
     """
     peer.run("scale = 10")
-    send(code, "Base", "Square", "Config", "Mode", "Point", "square")
+    send(code, "Lazy", "Base", "Square", "Config", "Mode", "Point", "square")
     assert peer.get("(Square().area(), square.double, Square.s(), Square.c())") == (21, 42, 10, "Square")
+    assert peer.get("Lazy().value") == 11
     assert peer.get("type(square) is Square and isinstance(square, Base)")
     assert peer.get("(Config().lr, Config(layers=[1]) == Config(0.1, [1]), Mode(2) is Mode.B)") == (
         0.1,

@@ -151,7 +151,8 @@ class Session:
 
     @staticmethod
     def _settle(finished: Finished, plan: Plan, turn: Turn, ledger: Ledger) -> None:
-        ledger.sent(plan, turn.workers)
+        if all(outcome.installed for outcome in finished.outcomes):
+            ledger.sent(plan, turn.workers)
         owned: set[str] = set()
         for outcome in finished.outcomes:
             owned.update(name for name, owner in outcome.names.items() if owner == "worker")

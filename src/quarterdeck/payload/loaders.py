@@ -77,6 +77,12 @@ def make_lru_cache(function: Callable[..., Any], maxsize: int | None, typed: boo
     return functools.lru_cache(maxsize=maxsize, typed=typed)(function)
 
 
+def make_cached_property(function: Callable[[Any], Any], name: str | None) -> object:
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
 # ---- stateful torch objects
 
 

@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
 from quarterdeck.payload import loaders
 from quarterdeck.payload.references import global_names, is_filled
@@ -138,9 +138,8 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_stateful(obj)
         if kind is self._array and _is_scattered(obj):
             return obj.copy().__reduce_ex__(5)
-        if kind is functools._lru_cache_wrapper and obj.__module__ == "__main__":
-            parameters = obj.cache_parameters()
-            return loaders.make_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"])
+        if kind in _FUNCTOOLS:
+            return _FUNCTOOLS[kind](obj) or super().reducer_override(obj)
         return super().reducer_override(obj)
 
     def _reduce_function(self, function: types.FunctionType) -> tuple[Any, ...]:
@@ -210,6 +209,25 @@ def _is_plain(tensor: Any) -> bool:
         and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or tensor._is_zerotensor())
         and not (tensor.is_nested or vars(tensor) or tensor._backward_hooks)
     )
+
+
+def _reduce_lru_cache(cached: Any) -> tuple[Any, ...] | None:
+    """By value where the function travels by value; pickle would name it in the receiver's `__main__`."""
+    if cached.__module__ != "__main__":
+        return None
+    parameters = cached.cache_parameters()
+    return loaders.make_lru_cache, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+
+def _reduce_cached_property(cached: Any) -> tuple[Any, ...]:
+    """Without the lock that it holds before Python 3.12."""
+    return loaders.make_cached_property, (cached.func, cached.attrname)
+
+
+_FUNCTOOLS: dict[type, Callable[[Any], tuple[Any, ...] | None]] = {
+    functools._lru_cache_wrapper: _reduce_lru_cache,
+    functools.cached_property: _reduce_cached_property,
+}
 
 
 def _is_scattered(array: Any) -> bool:

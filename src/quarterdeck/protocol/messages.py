@@ -311,6 +311,8 @@ class Outcome(Message):
     """Names bound (with their owner) or removed (None) since the last report."""
     dropped: list[int] = []
     """Travel ids whose objects are gone since the last report."""
+    installed: bool = True
+    """Whether what travelled with the cell was unpickled; if not, the cell's first line was not reached."""
     group: Literal["auto", "user", "none"] = "auto"
     """Whose process group the rank is left with."""
     lost: list[str] = []

@@ -64,7 +64,7 @@ class Names:
         now: dict[str, Owner] = {
             name: self._owner(name)
             for name in self.namespace
-            if name not in self._hidden and not name.startswith("_")
+            if name not in self._hidden and not name.startswith("__")
         }
         for name in [name for name in self._travelled if now.get(name) != "notebook"]:
             del self._travelled[name]

@@ -173,7 +173,8 @@ class _Worker:
         try:
             self.names.install(cell.payload, memfd)
         except Exception as error:
-            outcome = Outcome(rank=0, state="error", ename=type(error).__name__, evalue=str(error))
+            ename = type(error).__name__
+            outcome = Outcome(rank=0, state="error", ename=ename, evalue=str(error), installed=False)
             names = ", ".join(cell.payload.names)
             outcome.traceback = [
                 f"{outcome.ename}: {error}",

@@ -20,6 +20,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from quarterdeck.protocol.messages import Output
+from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import Emitter
 
 
@@ -85,6 +86,11 @@ class WorkerShell(InteractiveShell):
         """
         transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
         return "\n" + transformed
+
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        """Not for an interrupt: nobody sees it, and to render frames of torch's large files takes 0.3 s."""
+        if not interrupts.reason:
+            super().showtraceback(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         self.traceback_lines[:] = stb
