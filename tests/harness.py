@@ -208,6 +208,11 @@ class Notebook:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
+    def restart(self) -> None:
+        """The front end's Restart button."""
+        self._manager.restart_kernel(now=False)
+        self.client.wait_for_ready(timeout=60)
+
     def shutdown(self) -> None:
         self.client.stop_channels()
         if self._manager.is_alive():

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from benchmarks.peers.drivers import Driver
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+
+from benchmarks.peers.drivers import Driver
 
 READY_LIMIT_S = 60.0
 

@@ -40,9 +40,7 @@ PRINTS = (
 RAISES = f"if rank == 1:\n    raise ValueError('boom')\n{COLLECTIVE}"
 DIES_AFTER_S = 0.5
 DIES = (
-    f"import os, time\ntime.sleep({DIES_AFTER_S})\n"
-    "if rank == 1:\n    os.kill(os.getpid(), 9)\n"
-    "time.sleep(60)"
+    f"import os, time\ntime.sleep({DIES_AFTER_S})\nif rank == 1:\n    os.kill(os.getpid(), 9)\ntime.sleep(60)"
 )
 KILLED = r"SIGKILL|signal 9|code[ =]-9"
 

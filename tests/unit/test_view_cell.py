@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.client.view.cell import BYTES_PER_S, INTERVAL_S, CellView
+from quarterdeck.client.view.cell import BURST, BYTES_PER_S, INTERVAL_S, CellView
 from quarterdeck.client.view.segments import RICH_BUDGET, TAIL_ROWS, TEXT_BUDGET
 from quarterdeck.client.view.sink import Bundle
 from quarterdeck.protocol.messages import Output
@@ -101,19 +101,20 @@ def cell() -> Cell:
 # ---- when
 
 
-def test_the_first_output_is_shown_at_once_and_the_next_after_an_interval(cell: Cell) -> None:
+def test_a_burst_is_shown_at_once_and_what_follows_it_after_an_interval(cell: Cell) -> None:
     assert cell.view.next_flush_in() is None
-    cell.out(0, "a\n")
-    assert cell.view.next_flush_in() == 0
-    cell.view.flush()
-    assert cell.notebook.plain == ["[0] a"]
+    for rank in range(BURST + 1):
+        cell.out(rank, "a\n")
+        assert cell.view.next_flush_in() == 0
+        cell.view.flush()
+    assert cell.notebook.plain == ["[0–8] a"]
     cell.out(0, "b\n")
     cell.view.flush()
-    assert cell.notebook.plain == ["[0] a"]
+    assert cell.notebook.plain == ["[0–8] a"]
     assert cell.view.next_flush_in() == pytest.approx(INTERVAL_S)
     cell.clock.now += INTERVAL_S
     cell.view.flush()
-    assert cell.notebook.plain == ["[0] a", "[0] b"]
+    assert cell.notebook.plain == ["[0–8] a", "[0] b"]
     assert cell.view.next_flush_in() is None
 
 

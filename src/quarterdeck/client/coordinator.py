@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from quarterdeck.protocol import channel
 from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import Message, Open, Refused
 
+_END_LIMIT_S = 0.5
+"""From the end of a channel to the end of its process."""
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from quarterdeck.coordinator.main import main; main(sys.argv[2:])"
@@ -33,6 +36,8 @@ class Coordinator:
     errors_fd: int
     """Unnamed file that our processes' standard error goes to: the kernel's own would put it under some cell.
     """
+    told: bool = False
+    """The reader knows that it is gone."""
 
     @classmethod
     def start(cls) -> Coordinator:
@@ -77,13 +82,21 @@ class Coordinator:
 
     def lost(self) -> WorkersLost:
         """The error to raise when it does not answer any more."""
-        status = self.process.poll()
-        how = f"ended with status {status}" if status is not None else "does not answer"
+        self.told = True
         text = (
-            f"The coordinator (pid {self.process.pid}) {how}: all workers and their variables are lost. "
-            "The next cell starts new ones."
+            f"The coordinator (pid {self.process.pid}) {self._how()}: all workers and their variables are "
+            "lost. The next cell starts new ones."
         )
         return WorkersLost("\n".join(filter(None, (text, self.last_errors()))))
+
+    def _how(self) -> str:
+        try:
+            status = self.process.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return "does not answer"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
 
     def last_errors(self) -> str:
         size = os.fstat(self.errors_fd).st_size
@@ -133,6 +146,7 @@ class Refusal(Exception):
 
 _current: Coordinator | None = None
 _lock = threading.Lock()
+_notices: list[str] = []
 
 
 def current() -> Coordinator:
@@ -140,11 +154,20 @@ def current() -> Coordinator:
     global _current
     with _lock:
         if _current is not None and not _current.alive:
+            if not _current.told:
+                _notices.append(str(_current.lost()))
             _current.close()
             _current = None
         if _current is None:
             _current = Coordinator.start()
         return _current
+
+
+def take_notices() -> list[str]:
+    """What the reader has to know of coordinators that have vanished since the last call."""
+    notices = list(_notices)
+    _notices.clear()
+    return notices
 
 
 def close() -> None:

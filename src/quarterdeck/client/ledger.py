@@ -164,6 +164,8 @@ class Ledger:
     def _overridden(self, names: Iterable[str], notebook: Mapping[str, object]) -> Iterator[str]:
         for name in sorted(names):
             value, now = notebook[name], Binding(notebook[name])
+            if isinstance(value, types.ModuleType):
+                continue  # imported here and there: nobody has another one in mind
             if name not in self._seen:
                 self._seen[name] = now
             before = self._seen[name]

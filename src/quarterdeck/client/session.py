@@ -19,7 +19,7 @@ from quarterdeck.client.coordinator import Call, Coordinator, Refusal
 from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.ledger import Ledger, Plan, sources_of
 from quarterdeck.client.view import CellView
-from quarterdeck.errors import UsageError, WorkersLost
+from quarterdeck.errors import CellInterrupted, UsageError, WorkersLost
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.names import CellNames
@@ -90,7 +90,7 @@ class Session:
         """Run a cell to its end and return how it ended, with the size of the group.
 
         Raises UsageError when it is refused before the start, WorkersLost when the coordinator is gone, and
-        KeyboardInterrupt when the user gave up waiting; nothing was started then.
+        CellInterrupted when the user gave up waiting; nothing was started then.
         """
         title = options.name or f"cell [{number}]"
         with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):
@@ -207,6 +207,8 @@ class Session:
             title=title,
             context=self._new_context(process),
         )
+        for text in coordinator.take_notices():
+            view.notice(text, level="warning")
         with process.call(request) as call:
             turn = self._await_turn(call, view)
             yield call, turn, self._ledger(process, turn)
@@ -230,7 +232,7 @@ class Session:
             while True:
                 ready, interrupted = interrupts.wait(call.channel, max(0.0, deadline_s - time.monotonic()))
                 if interrupted:
-                    raise KeyboardInterrupt
+                    raise CellInterrupted("stopped by you while it waited: nothing was run")
                 if not ready:
                     view.notice(reason, key="waiting")
                     deadline_s = float("inf")
@@ -302,7 +304,7 @@ class Session:
         """Start, restart, stop or interrupt; the answer and the notices on the way."""
         process = coordinator.current()
         request.context = self._new_context(process)
-        notices = []
+        notices = coordinator.take_notices()
         with process.call(request) as call:
             while not isinstance(message := _refusals_as_usage(call), Answer):
                 if isinstance(message, Notice):

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from quarterdeck.coordinator import facts
 from quarterdeck.coordinator.devices import BadRequest
 from quarterdeck.coordinator.group import GroupFailed
+from quarterdeck.coordinator.outlet import Outlet
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.coordinator.zygote import ZygoteLost
@@ -50,10 +52,6 @@ T = TypeVar("T")
 
 ASIDE_TIMEOUT_S = 0.7
 """For completion and inspection: after this the kernel's own answer is better than none."""
-SLOW_READER_BYTES = 8_000_000
-"""Output the kernel has not taken yet; beyond this text is left out (the log has it) rather than kept in
-memory.
-"""
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:
@@ -74,11 +72,11 @@ class Call:
         self._session = session
         self._done = done
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self._left_out_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._phase: Literal["waiting", "running", "settling"] = "waiting"
         self._log: RunLog | None = None
         self._channel = AsyncChannel(sock, self._on_frame, self._on_end)
+        self._outlet = Outlet(self._channel)
 
     # ---- the channel
 
@@ -118,6 +116,9 @@ class Call:
             self._send(Refused(text=f"The workers' Python could not import torch:\n{facts.last_errors()}"))
         except asyncio.CancelledError:
             self._send(Refused(text="Cancelled before it started."))
+        except Exception as bug:  # ours: without an answer the kernel would wait for ever
+            traceback.print_exc()
+            self._send(Refused(text=f"quarterdeck itself failed ({type(bug).__name__}: {bug})."))
         finally:
             close_fds(frame.fds)
             self._finish()
@@ -155,18 +156,20 @@ class Call:
         if request.action == "interrupt":
             self._interrupt()
             return
+        if request.action == "restart":
+            session.refuse_impossible(request.spec)
         if request.action in ("stop", "restart"):
             await session.kill_running()
         n = len(session.workers())
+        spec = request.spec
+        if request.action == "restart" and spec.nproc_per_node is None and n:
+            spec = facts.with_nproc(spec, n)
         async with session.turn(f"%workers {request.action}"):
             if request.action in ("stop", "restart"):
                 await session.stop()
             if request.action == "stop":
-                self._send(Answer(text=f"{n} workers stopped." if n else "There were no workers."))
+                self._send(Answer(text=facts.stopped_line(n)))
                 return
-            spec = request.spec
-            if request.action == "restart" and spec.nproc_per_node is None and n:
-                spec = facts.with_nproc(spec, n)
             started = await session.ensure(spec)
             self._tell_notices()
             self._send(Answer(text=facts.group_line(session, started)))
@@ -250,6 +253,7 @@ class Call:
         finally:
             session.sink = lambda _output, _raw: None
             self._phase = "settling"
+        self._outlet.finish()
         self._tell_left_out(log)
         finished.log_dir = str(log.folder) if log.written else ""
         self._send(finished)
@@ -259,16 +263,13 @@ class Call:
     def _show(self, output: Output, raw: bytes) -> None:
         assert self._log is not None
         self._log.write(output)
-        if output.text and self._channel.queued_bytes > SLOW_READER_BYTES:
-            self._left_out_bytes += len(output.text)
-        else:
-            self._channel.forward(raw)
+        self._outlet.show(output, raw)
 
     def _tell_left_out(self, log: RunLog) -> None:
-        if self._left_out_bytes:
-            kilobytes = self._left_out_bytes // 1000
+        left_out = self._outlet.left_out
+        if left_out:
             self._send(
-                Notice(text=f"{kilobytes:,} kB came too fast to be shown here: they are in {log.folder}.")
+                Notice(text=f"{left_out:,} characters came too fast to be shown: they are in {log.folder}.")
             )
         if log.notice:
             self._send(Notice(text=log.notice, level="warning"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -17,6 +18,11 @@ _CAUSES = {
     signal.SIGILL: "an instruction this processor does not have",
     signal.SIGTERM: "somebody, or a batch system, asked it to end",
 }
+
+_WITH_ZYGOTE = "ended with the zygote, the process that workers are forked from, which is gone"
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE)
+_OURS = ("quarterdeck/worker/", "IPython/core/", "<string>", "<frozen ")
+_FRAMES_SHOWN = 4
 
 
 class OomCounter:
@@ -50,7 +56,7 @@ def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCo
         state="killed",
         time_unix_ns=time_unix_ns,
         ename="WorkerKilled",
-        evalue=_headline(number, code, oom),
+        evalue=_WITH_ZYGOTE if exited.pid == 0 else _headline(number, code, oom),
         signal=number,
         exitcode=code,
         evidence=_evidence(worker, exited),
@@ -74,9 +80,29 @@ def _headline(number: int, code: int, oom: OomCounter) -> str:
 
 
 def _evidence(worker: Worker, exited: Exited) -> list[str]:
+    if exited.pid == 0:
+        return []
     evidence = [f"peak memory of its process: {exited.peak_memory_bytes / 2**30:.2f} GiB"]
+    where = _where(worker.last_stacks)
+    if where:
+        evidence += ["where it was, the last call first:", *(f"  {line}" for line in where)]
     lines = [line for line in worker.last_lines if line.strip()]
     if lines:
         evidence.append("its last lines of output:")
         evidence.extend(f"  {line[:300]}" for line in lines)
     return evidence
+
+
+def _where(stacks: str) -> list[str]:
+    """User code's frames in the stacks a crash left: of the thread that crashed, else of the main thread."""
+    _, _, crash = stacks.rpartition("Fatal Python error")
+    _, current, after = crash.partition("Current thread")
+    threads = (after if current else crash.rpartition("\nThread ")[2]).split("\n\n")
+    frames = [frame for frame in _FRAME.finditer(threads[0]) if not any(o in frame["file"] for o in _OURS)]
+    return [_frame_words(frame) for frame in frames[:_FRAMES_SHOWN]]
+
+
+def _frame_words(frame: re.Match[str]) -> str:
+    cell = re.match(r"<ipython-input-(\d+)-", frame["file"])
+    file = f"Cell In[{cell[1]}]" if cell else frame["file"]
+    return f"{file}, line {frame['line']}, in {frame['function']}"

@@ -38,7 +38,7 @@ def plan(spec: GroupSpec, gpus: int) -> Plan:
     """
     backend = _backend(spec.backend, gpus)
     on_gpu = "nccl" in backend
-    n = nproc(spec, gpus) or (gpus if on_gpu else DEFAULT_CPU_WORKERS)
+    n = nproc(spec, gpus) or (gpus if on_gpu else 0) or DEFAULT_CPU_WORKERS
     if on_gpu and n > gpus:
         raise BadRequest(_too_few_gpus(n, gpus))
     devices = tuple(f"cuda:{i}" if on_gpu else "cpu" for i in range(n))

@@ -37,6 +37,10 @@ def group_line(session: Session, started: bool) -> str:
     return f"{n} worker{'s' if n > 1 else ''} {verb} ({plan.backend}, {plan.device_type})."
 
 
+def stopped_line(n: int) -> str:
+    return f"{n} worker{'s' if n > 1 else ''} stopped." if n else "There were no workers."
+
+
 def _status(session: Session) -> Answer:
     if session.group is None:
         return Answer(text=_state_words(session), facts={"state": session.state})

@@ -14,7 +14,10 @@ from quarterdeck.coordinator.zygote import Zygote
 from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output
 
-JOIN_TIMEOUT_S = 60.0
+JOIN_TIMEOUT_S = 10.0
+"""It takes some 20 ms. Who has not answered by then is killed and replaced: better one rank lost than all of them hung."""
+FIRST_JOIN_TIMEOUT_S = 60.0
+"""Of workers that have just started: user code may have put slow imports into `sitecustomize`, GPUs wake up."""
 LEAVE_GRACE_S = 0.5
 
 
@@ -52,9 +55,10 @@ class WorkerGroup:
     async def join(self, fresh: Collection[int] = ()) -> list[Joined]:
         """A new incarnation of all ranks; `fresh` ones have just started. Raises GroupFailed."""
         self.incarnation += 1
+        limit_s = FIRST_JOIN_TIMEOUT_S if len(fresh) == len(self.workers) else JOIN_TIMEOUT_S
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             joins = [
-                asyncio.wait_for(self._join_one(worker, listener, worker.rank in fresh), JOIN_TIMEOUT_S)
+                asyncio.wait_for(self._join_one(worker, listener, worker.rank in fresh), limit_s)
                 for worker in self.workers
             ]
             answers = await asyncio.gather(*joins, return_exceptions=True)
@@ -116,5 +120,5 @@ class WorkerGroup:
             error = message.error if isinstance(message, Joined) else f"unexpected {type(message).__name__}"
             return f"rank {worker.rank}: {error}" if error else ""
         if isinstance(answer, TimeoutError):
-            return f"rank {worker.rank} did not join the process group within {JOIN_TIMEOUT_S:.0f} s"
+            return f"rank {worker.rank} did not join the process group in time"
         return f"rank {worker.rank}: {answer}"

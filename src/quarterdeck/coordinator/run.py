@@ -61,6 +61,11 @@ class CellRun:
                 self._ladder.cancel()
         return self._finished(time.monotonic() - began_s)
 
+    @property
+    def disturbed(self) -> bool:
+        """Ranks were interrupted or their sockets shut, also if user code caught that and went on."""
+        return self._ladder is not None
+
     def stop(self, reason: Reason) -> None:
         """Begin the ladder; when it is under way already, skip to its next step."""
         if self._stopped in (None, "failure") and reason != "failure":
@@ -72,6 +77,7 @@ class CellRun:
             self._skip.set()
 
     async def _follow(self, worker: Worker, raw: bytes, fds: Sequence[int]) -> None:
+        worker.last_lines.clear()
         try:
             frame = await worker.ask_raw(raw, fds)
         except WorkerDied as death:

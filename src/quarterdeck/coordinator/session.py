@@ -87,10 +87,17 @@ class Session:
     async def ensure(self, spec: GroupSpec) -> bool:
         """A group as `spec` wants it; whether it was started just now. Raises BadRequest or GroupFailed."""
         if self.group is not None:
+            if spec.backend is not None:
+                self.refuse_impossible(spec)
             self._check_same(self.group.plan, spec)
             return False
         await self._start(spec)
         return True
+
+    def refuse_impossible(self, spec: GroupSpec) -> None:
+        """Raise BadRequest for a group that this machine cannot have, while the present one still lives."""
+        if self.group is not None and not self._outdated():
+            plan(spec, self.gpus)
 
     async def _start(self, spec: GroupSpec) -> None:
         self._renew_zygote()
@@ -143,19 +150,22 @@ class Session:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             lost = f", which loses their variables ({', '.join(names[:5])}{more})"
         return (
-            f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out to "
-            f"use them, or start anew with `%workers restart {option} {asked}`{lost}."
+            f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out "
+            f"to use them, or start anew with `%workers restart {option} {asked}`{lost}."
         )
 
     def _renew_zygote(self) -> None:
-        zygote = self._zygotes.get(False)
-        if zygote is None or not zygote.alive:
-            return
-        now = self.context.environ
-        changed = [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
+        changed = self._outdated()
         if changed:
             self._notices.append(f"{', '.join(changed)} changed: torch is imported anew for the workers.")
             self._zygotes.pop(False).close()
+
+    def _outdated(self) -> list[str]:
+        """What the zygote read when it started, and what has changed in the kernel since."""
+        zygote, now = self._zygotes.get(False), self.context.environ
+        if zygote is None or not zygote.alive:
+            return []
+        return [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
 
     def workers(self) -> list[Worker]:
         return self.group.workers if self.group is not None else []
@@ -203,7 +213,7 @@ class Session:
             self.state = "idle"
         if cell.setup and finished.root_cause is None and not finished.stopped:
             self._setup_cells.append((raw, [os.dup(fd) for fd in fds]))
-        return finished, self._needs_mending(finished.outcomes)
+        return finished, run.disturbed or self._needs_mending(finished.outcomes)
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
         return CellRun(workers, cell.timeout_s, self._oom, tell)
@@ -213,7 +223,7 @@ class Session:
         return any(o.state != "ok" for o in outcomes) or len(owners) != 1 or "none" in owners
 
     async def mend(self) -> None:
-        """A new incarnation for all ranks; empty workers for the dead, with the set-up cells. Inside a turn."""
+        """A new incarnation of all ranks; empty workers for the dead, with the set-up cells. In a turn."""
         if self.group is None:
             return
         self.state = "repairing"
@@ -244,8 +254,9 @@ class Session:
         return True
 
     async def _give_up(self, failure: Exception) -> None:
+        why = str(failure) or "the zygote, the process that they are forked from, is gone"
         self._notices.append(
-            f"The workers could not be brought together again ({failure}); all of them and their variables "
+            f"The workers could not be brought together again ({why}); all of them and their variables "
             "are lost. The next cell starts new ones."
         )
         if self.group is not None:
@@ -260,8 +271,8 @@ class Session:
         checksums = {answer.checksum for answer in joined if answer.checksum}
         if len(checksums) > 1:
             self._notices.append(
-                "The weights of a DistributedDataParallel module differ between ranks: they stopped on different "
-                "sides of an optimizer step. Load a checkpoint, or send rank 0's weights: "
+                "The weights of a DistributedDataParallel module differ between ranks: they stopped on "
+                "different sides of an optimizer step. Load a checkpoint, or send rank 0's weights: "
                 "`for p in model.parameters(): dist.broadcast(p.data, 0)`."
             )
 
@@ -289,9 +300,10 @@ class Session:
         assert worker.exited is not None
         outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
         lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
-        self._notices.append(
-            f"rank {worker.rank} {outcome.evalue}, while no cell ran, and was replaced{lost}."
-        )
+        if worker.exited.pid:  # otherwise it died with the zygote, and there is nothing to replace it from
+            self._notices.append(
+                f"rank {worker.rank} {outcome.evalue}, while no cell ran, and was replaced{lost}."
+            )
         task = asyncio.get_running_loop().create_task(self._mend_idle())
         self._background.add(task)
         task.add_done_callback(self._background.discard)

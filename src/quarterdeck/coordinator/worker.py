@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import signal
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from quarterdeck.coordinator.zygote import Zygote
 from quarterdeck.protocol import channel
@@ -29,6 +31,9 @@ from quarterdeck.protocol.messages import (
 
 _READ_BYTES = 32_768  # keeps a message inline in its datagram
 _DRAIN_READS = 64  # arbitrary; a subprocess that never stops writing must not hold the loop
+_FORK_LIMIT_S = 20.0
+_SPAWN_LIMIT_S = 300.0
+"""To import torch, on a slow disk, in as many processes as there are ranks."""
 _STACKS_QUIET_S = 0.03
 _STACKS_LIMIT_S = 0.5
 
@@ -59,6 +64,8 @@ class Worker:
         self.group = "none"
         self.device = ""
         self.last_lines: deque[str] = deque(maxlen=6)
+        self.last_stacks = ""
+        """Of every thread, as faulthandler wrote them when the process crashed."""
         self.exited: Exited | None = None
         self.running = False
         self._zygote = zygote
@@ -79,6 +86,7 @@ class Worker:
         self._watch(pipes[1][0], "stderr")
         self._stacks_fd = pipes[2][0]
         os.set_blocking(self._stacks_fd, False)
+        os.set_blocking(pipes[2][1], False)  # a crash must not wait for a reader
         started = self._expect()
         try:
             fds = [theirs.fileno(), *(write for _, write in pipes)]
@@ -86,7 +94,12 @@ class Worker:
         finally:
             theirs.close()
             close_fds([write for _, write in pipes])
-        await started
+        try:
+            await asyncio.wait_for(started, _SPAWN_LIMIT_S if spawn else _FORK_LIMIT_S)
+        except TimeoutError:
+            await self.kill()
+            assert self.exited is not None
+            raise WorkerDied(self.exited) from None
 
     @property
     def alive(self) -> bool:
@@ -97,13 +110,13 @@ class Worker:
         return await self.ask_raw(encode(message), fds)
 
     async def ask_raw(self, raw: bytes, fds: Sequence[int] = ()) -> Frame:
+        """`running` stays set when the caller stops waiting: the worker still owes its answer."""
         reply = self._expect()
         self._channel.forward(raw, fds)
         self.running = True
-        try:
-            return await reply
-        finally:
-            self.running = False
+        frame = await reply
+        self.running = False
+        return frame
 
     async def ask_aside(self, message: Message, timeout_s: float) -> Frame | None:
         """Ask the service thread, which answers also while a cell runs; None if it does not in time."""
@@ -193,7 +206,10 @@ class Worker:
     def _on_exit(self, exited: Exited) -> None:
         self._channel.drain()
         self.drain()
+        self.last_stacks = self._read_stacks()
         self.exited = exited
+        if not exited.pid:  # the zygote is gone, which would have done this
+            self._end_process_group()
         self._channel.close()
         self._close_pipes()
         for future in (self._reply, self._aside):
@@ -201,6 +217,12 @@ class Worker:
                 future.set_exception(WorkerDied(exited))
         self._gone.set_result(None)
         self._on_death(self)
+
+    def _end_process_group(self) -> None:
+        """What user code had started and left behind; no guard of ours survives an exec."""
+        if self.pid:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _watch(self, fd: int, stream: str) -> None:
         os.set_blocking(fd, False)

@@ -68,7 +68,7 @@ class Zygote:
     async def fork(
         self, life: str, spawn: bool, fds: Sequence[int], on_exit: Callable[[Exited], None]
     ) -> int:
-        """Start a worker with these descriptors (the caller closes them); returns its pid. Raises ZygoteLost."""
+        """Start a worker with these descriptors (the caller closes them). Raises ZygoteLost."""
         if not self.alive:
             raise ZygoteLost
         forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -33,7 +33,9 @@ def matcher(session: Session) -> Callable[[CompletionContext], Any]:
     return quarterdeck_matcher  # type: ignore[no-any-return]
 
 
-_NOTHING: dict[str, Any] = {"completions": [], "suppress": False}
+def _nothing() -> dict[str, Any]:
+    """A new one each time: IPython writes into what it gets."""
+    return {"completions": [], "suppress": False}
 
 
 def _first_line(context: CompletionContext, magic: str) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def _first_line(context: CompletionContext, magic: str) -> dict[str, Any]:
     word = re.search(r"\S*$", line)
     fragment = word[0] if word else ""
     if fragment.startswith("%%"):
-        return _NOTHING
+        return _nothing()
     names = [name for name in _CELL_MAGICS[magic]().option_names() if name.startswith(fragment)]
     completions = [SimpleCompletion(text=name, type="option") for name in names]
     return {"completions": completions, "suppress": True, "matched_fragment": fragment}
@@ -50,7 +52,7 @@ def _first_line(context: CompletionContext, magic: str) -> dict[str, Any]:
 def _workers_line(context: CompletionContext) -> dict[str, Any]:
     found = _WORKERS_LINE.match(context.line_with_cursor[: context.cursor_position])
     if not found:
-        return _NOTHING
+        return _nothing()
     verbs = [verb for verb in options.WORKER_VERBS if verb.startswith(found[1])]
     completions = [SimpleCompletion(text=verb, type="verb") for verb in verbs]
     return {"completions": completions, "suppress": True, "matched_fragment": found[1]}
@@ -60,7 +62,7 @@ def _body(context: CompletionContext, session: Session) -> dict[str, Any]:
     code, cursor = _without_first_line(context.full_text, context.cursor_line, context.cursor_position)
     answer = session.complete(code, cursor)
     if answer is None or not answer.matches:
-        return _NOTHING
+        return _nothing()
     fragment = code[answer.start : answer.end]
     completions = [SimpleCompletion(text=text, type="worker") for text in answer.matches]
     return {"completions": completions, "suppress": False, "matched_fragment": fragment}

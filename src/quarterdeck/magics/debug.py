@@ -6,16 +6,19 @@ and torch is imported into the kernel, which nothing else of quarterdeck does.
 
 from __future__ import annotations
 
+import ast
 import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from IPython.display import display
+
 from quarterdeck.client.session import CellOptions
 
 
-def run(shell: Any, cell: str, options: CellOptions) -> None:
+def run(shell: Any, cell: str, number: int, options: CellOptions) -> None:
     """Run it; an error is shown as that of an ordinary cell, with the debugger if the front end can ask for
     input.
     """
@@ -26,15 +29,36 @@ def run(shell: Any, cell: str, options: CellOptions) -> None:
     if options.seed is not None:
         random.seed(options.seed)
         torch.manual_seed(options.seed)
-    code = shell.compile(
-        "\n" + shell.transform_cell(cell), f"<debug of cell {shell.execution_count}>", "exec"
-    )
     with _group_of_one():
         try:
-            exec(code, namespace)
-        except Exception:
+            _execute(shell, cell, number, namespace)
+        except Exception as error:
+            _begin_at_the_cell(shell, error)
             _post_mortem(shell)
             raise
+
+
+def _execute(shell: Any, cell: str, number: int, namespace: dict[str, Any]) -> None:
+    """Like the shell's own `run_cell`: known to tracebacks as the notebook's cell, its last value shown."""
+    source = "\n" + shell.transform_cell(cell)
+    filename = shell.compile.cache(source, number, raw_code=cell)
+    tree = shell.compile.ast_parse(source, filename)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, filename, "exec", shell.compile.flags, dont_inherit=True), namespace)
+    if last is not None:
+        expression = ast.Expression(last.value)
+        value = eval(compile(expression, filename, "eval", shell.compile.flags, dont_inherit=True), namespace)
+        if value is not None:
+            display(value)  # type: ignore[no-untyped-call]
+
+
+def _begin_at_the_cell(shell: Any, error: Any) -> None:
+    """The traceback shows none of our own frames. `_render_traceback_` is IPython's hook."""
+    traceback = error.__traceback__
+    while traceback.tb_next is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    lines = shell.InteractiveTB.structured_traceback(type(error), error, traceback, tb_offset=0)
+    error._render_traceback_ = lambda: lines
 
 
 @contextmanager

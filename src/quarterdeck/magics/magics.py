@@ -66,23 +66,22 @@ class QuarterdeckMagics(Magics):
     def _run_cell(self, magic: str, asked: CellOptions, cell: str, in_process: bool) -> None:
         if not cell.strip():
             raise UsageError(f"{magic} has no code under it.", "Write the code on the lines after the magic.")
-        names = self._analyse(cell)
+        number = _cell_number(self.shell)
+        names = self._analyse(cell, number)
         if in_process:
-            debug.run(self.shell, cell, asked)
+            debug.run(self.shell, cell, number, asked)
             return
-        number = self.shell.execution_count
         with _view(self.shell) as view:
             finished, world_size = self.session.run_cell(cell, names, number, asked, view)
         error = failure(finished, self.shell.user_ns.__contains__, asked.timeout_s, world_size)
         if error is not None:
             raise error from None
 
-    def _analyse(self, cell: str) -> CellNames:
+    def _analyse(self, cell: str, number: int) -> CellNames:
         """Names of the cell. A syntax error is found here, before anything starts, with the notebook's line
         number.
         """
         transformed = "\n" + self.shell.transform_cell(cell)
-        number = self.shell.execution_count
         try:
             compile(
                 transformed, f"Cell In[{number}]", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
@@ -105,6 +104,11 @@ class _view:
 
     def __exit__(self, *_: object) -> None:
         self._view.finish()
+
+
+def _cell_number(shell: Any) -> int:
+    """Of the cell that runs: newer IPython counts `execution_count` up before it, older ones after it."""
+    return len(shell.history_manager.input_hist_raw) - 1
 
 
 def _syntax_words(error: SyntaxError, number: int) -> str:

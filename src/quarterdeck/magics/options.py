@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import shlex
 from typing import Any, NoReturn
 
@@ -130,6 +131,7 @@ def _add_cell_options(parser: Parser) -> None:
     )  # fmt: skip
 
 
+@functools.cache
 def distributed_parser() -> Parser:
     parser = Parser("%%distributed", "Run the cell on every rank of the session's workers.")
     parser.add_argument("--ranks", type=ranks, metavar="LIST", help="only on these ranks, as in 0 or 0,2-3")
@@ -137,6 +139,7 @@ def distributed_parser() -> Parser:
     return parser
 
 
+@functools.cache
 def rank_parser() -> Parser:
     parser = Parser("%%rank", "Run the cell on some ranks: %%rank 0 is %%distributed --ranks 0.")
     parser.add_argument("ranks", type=ranks, metavar="LIST", help="the ranks, as in 0 or 0,2-3")
@@ -147,6 +150,7 @@ def rank_parser() -> Parser:
 WORKER_VERBS = ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
 
 
+@functools.cache
 def workers_parser() -> Parser:
     parser = Parser("%workers", "Look at the session's workers, start and stop them.")
     parser.add_argument("verb", nargs="?", default="status", type=_verb, metavar="|".join(WORKER_VERBS))
@@ -158,10 +162,11 @@ def _verb(text: str) -> str:
     if text in WORKER_VERBS:
         return text
     near = difflib.get_close_matches(text, WORKER_VERBS, n=1)
-    hint = f"did you mean `%workers {near[0]}`?" if near else f"write one of {', '.join(WORKER_VERBS)}"
-    raise argparse.ArgumentTypeError(f"there is no `%workers {text}`: {hint}")
+    hint = f"Did you mean `%workers {near[0]}`?" if near else f"Write one of {', '.join(WORKER_VERBS)}."
+    raise UsageError(f"There is no `%workers {text}`.", hint)
 
 
+@functools.cache
 def push_parser() -> Parser:
     parser = Parser("%push", "Copy values of the notebook to the workers, replacing what they have.")
     parser.add_argument("names", nargs="+", metavar="NAME")
@@ -169,11 +174,12 @@ def push_parser() -> Parser:
     return parser
 
 
+@functools.cache
 def pull_parser() -> Parser:
     parser = Parser("%pull", "Copy a worker's value into the notebook: %pull model as trained --rank 1.")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument(
-        "as_", nargs="*", metavar="as NAME", help="the notebook's name for it; default: the same"
+        "as_", nargs="*", default=[], metavar="as NAME", help="the notebook's name for it; default: the same"
     )
     parser.add_argument("--rank", type=_one_rank, default=0, help="whose value; default: rank 0's")
     return parser

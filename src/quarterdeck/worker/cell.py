@@ -10,8 +10,7 @@ from typing import Any
 from quarterdeck.protocol.messages import Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.shell import WorkerShell
-
-_SECONDARY = ("Connection closed by peer", "Connection reset by peer", "Socket closed", "Broken pipe")
+from quarterdeck.worker.sockets import is_secondary
 
 
 def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
@@ -64,12 +63,6 @@ def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
         outcome.evalue = f"name {outcome.missing_name!r} is not defined on the workers"
     outcome.traceback = list(shell.traceback_lines) or [f"{outcome.ename}: {outcome.evalue}"]
     return outcome
-
-
-def is_secondary(error: BaseException) -> bool:
-    """An error that another rank's end or a released socket causes, not user code."""
-    text = str(error)
-    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in _SECONDARY)
 
 
 def _missing_name(shell: WorkerShell, error: BaseException) -> str:

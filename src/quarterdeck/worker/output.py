@@ -10,6 +10,7 @@ was forked.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import io
 import os
 import sys
@@ -122,6 +123,7 @@ def install(emitter: Emitter) -> None:
     def after_in_child() -> None:
         sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        faulthandler.enable(file=2)
 
     os.register_at_fork(after_in_child=after_in_child)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import traceback
 import types
+import warnings
 from typing import Any, ClassVar
 
 from IPython.core.displayhook import DisplayHook
@@ -22,6 +24,7 @@ from traitlets.config import Config
 from quarterdeck.protocol.messages import Output
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import Emitter
+from quarterdeck.worker.sockets import is_secondary
 
 
 def wire_bundle(data: dict[str, Any]) -> dict[str, str]:
@@ -57,6 +60,10 @@ class _Publisher(DisplayPublisher):
 class _ResultHook(DisplayHook):
     shell: WorkerShell
 
+    def quiet(self) -> bool:
+        """A semicolon at the end hides the value. IPython looks into the history; workers have none."""
+        return bool(self.semicolon_at_end_of_expression(self.shell.cell_code))  # type: ignore[no-untyped-call]
+
     def write_output_prompt(self) -> None:
         pass
 
@@ -74,6 +81,7 @@ class WorkerShell(InteractiveShell):
     displayhook_class = Type(_ResultHook)
     emitter: Emitter
     traceback_lines: ClassVar[list[str]] = []
+    cell_code = ""
 
     def show(self, kind: Any, data: dict[str, Any], metadata: Any = None, display_id: str = "") -> None:
         encoded = json.dumps(metadata, default=repr).encode() if metadata else b""
@@ -84,16 +92,38 @@ class WorkerShell(InteractiveShell):
         """The magic line was line 1 of the notebook's cell: an empty one keeps the line numbers of tracebacks
         right.
         """
+        self.cell_code = raw_cell
         transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
         return "\n" + transformed
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-        """Not for an interrupt: nobody sees it, and to render frames of torch's large files takes 0.3 s."""
-        if not interrupts.reason:
-            super().showtraceback(*args, **kwargs)  # type: ignore[no-untyped-call]
+        """Not of an interrupt, which nobody sees, and plainly of what another rank's end caused: to render
+        frames of torch's large files takes 0.3 s, and the others' fate should be known by then.
+        """
+        error = sys.exc_info()[1]
+        secondary = error is not None and is_secondary(error)
+        if interrupts.reason and (secondary or isinstance(error, KeyboardInterrupt)):
+            return
+        if error is not None and secondary:
+            self.traceback_lines[:] = traceback.format_exception(error)
+            return
+        if kwargs.get("running_compiled_code"):
+            interrupts.disarm()  # user code is over: an interrupt would only cost the reader the traceback
+        super().showtraceback(*args, **kwargs)
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         self.traceback_lines[:] = stb
+
+    def system_piped(self, cmd: str) -> None:
+        """`!cmd`. IPython ends the command at an interrupt and goes on; the cell is to end as well."""
+        super().system_piped(cmd)  # type: ignore[no-untyped-call]
+        if interrupts.reason:
+            raise KeyboardInterrupt
+
+    system = system_piped
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """A worker has no screen; `%matplotlib inline` asks for none, and must not fail."""
 
     def init_io(self) -> None:
         pass
@@ -119,6 +149,8 @@ def make() -> WorkerShell:
     config.Completer.use_jedi = (
         False  # a second of imports; the real namespace knows more than static analysis
     )
+    # sys.exit(0) is how scripts end; a worker has no "exit" or Ctrl-D to recommend.
+    warnings.filterwarnings("ignore", "To exit: use", UserWarning, "IPython")
     main = types.ModuleType("__main__")
     shell: WorkerShell = WorkerShell.instance(config=config, user_module=main)
     return shell

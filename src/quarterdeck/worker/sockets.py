@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_SECONDARY = ("Connection closed by peer", "Connection reset by peer", "Socket closed", "Broken pipe")
 _ours: dict[int, str] = {}
 _before: list[dict[int, str]] = []
 
@@ -82,3 +83,9 @@ def _shut(fd: int, link: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_secondary(error: BaseException) -> bool:
+    """An error that another rank's end or a released socket causes, not user code."""
+    text = str(error)
+    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in _SECONDARY)

@@ -37,6 +37,8 @@ _LATER = (
     "torch.distributed.tensor",
     "torch.distributed.checkpoint",
 )
+_FIRST_REQUESTS_S = 0.1
+"""A cell that waits since the cold start asks for its workers this soon; the next import takes a second."""
 
 
 def main(arguments: list[str]) -> None:
@@ -63,12 +65,17 @@ class Zygote:
     def _import_all(self) -> None:
         """Announce as soon as workers can be forked; import the rest between requests."""
         began_s = time.monotonic()
+        gc.disable()  # imports leave next to no garbage, and looking for it takes a tenth of their time
         for name in _FIRST:
             importlib.import_module(name)
         from quarterdeck.worker import shell
 
         shell.make()
+        gc.freeze()
+        gc.enable()
         self._announce("torch", began_s)
+        while self._serve(_FIRST_REQUESTS_S):
+            pass
         for name in _LATER:
             self._serve(0)
             importlib.import_module(name)
@@ -90,8 +97,10 @@ class Zygote:
             )
         )
 
-    def _serve(self, timeout_s: float | None) -> None:
-        """Handle what has arrived (waiting `timeout_s` for it) and report the workers that have exited."""
+    def _serve(self, timeout_s: float | None) -> bool:
+        """Handle what has arrived (waiting `timeout_s` for it), report the workers that have exited; whether
+        there was anything.
+        """
         control_fd = self._channel.fileno()
         ready, _, _ = select.select([control_fd, *self._pidfds], [], [], timeout_s)
         for fd in ready:
@@ -99,6 +108,7 @@ class Zygote:
                 self._receive()
             else:
                 self._reap(fd)
+        return bool(ready)
 
     def _receive(self) -> None:
         frame = self._channel.receive()
@@ -187,7 +197,7 @@ def worker_main(parent_pid: int, guard_fd: int, fds: list[int]) -> None:
         os.close(source)
     os.set_inheritable(channel_fd, False)
     os.set_inheritable(stacks_fd, False)
-    faulthandler.enable(file=2)
+    faulthandler.enable(file=stacks_fd)  # the coordinator shows the reader the user's frames
     faulthandler.register(signal.SIGUSR1, file=stacks_fd, all_threads=True, chain=False)
     spawn_helper(cloudpickle.dumps(serve), "", None, None, {"channel_fd": channel_fd})
 

@@ -24,7 +24,9 @@ from quarterdeck.client.view.terminal import PrintedOutputs
 from quarterdeck.protocol.messages import Output
 
 INTERVAL_S = 0.05
-"""Between two updates of a notebook; a first output, or one after a pause, is shown at once."""
+"""Between two updates of a notebook, on average."""
+BURST = 8
+"""Updates that may follow each other at once after a pause: the prints of 8 ranks appear without delay."""
 PRINT_INTERVAL_S = 1.0
 """Between two prints in a terminal, where what is printed cannot be folded any more."""
 BYTES_PER_S = 2_000_000
@@ -44,7 +46,8 @@ class CellView:
         self._displays: dict[tuple[int, str], Row] = {}
         self._notices: dict[str, Row] = {}
         self._clear_later: set[int] = set()
-        self._due = float("-inf")
+        self._burst_s = BURST * INTERVAL_S if sink.live else 0.0
+        self._spent_until = float("-inf")
 
     def begin(self, world_size: int, log_dir: str = "") -> None:
         """Say how large the group is (it decides about rank chips) and where its full log lies."""
@@ -98,15 +101,15 @@ class CellView:
     def flush(self, now: float | None = None, *, force: bool = False) -> None:
         """Show what changed if it is time."""
         now = self._clock() if now is None else now
-        if (now >= self._due or force) and self._outputs.dirty:
+        if (now >= self._spent_until - self._burst_s or force) and self._outputs.dirty:
             sent = self._outputs.publish()
-            self._due = now + max(self._interval, sent / BYTES_PER_S)
+            self._spent_until = max(now, self._spent_until) + max(self._interval, sent / BYTES_PER_S)
 
     def next_flush_in(self, now: float | None = None) -> float | None:
         """Seconds until flush() has something to do; None: not before the next output."""
         if not self._outputs.dirty:
             return None
-        return max(0.0, self._due - (self._clock() if now is None else now))
+        return max(0.0, self._spent_until - self._burst_s - (self._clock() if now is None else now))
 
     # ---- inside
 

@@ -1,0 +1,96 @@
+"""However the kernel ends, nothing of its notebook stays: no process, no file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import fresh_notebook
+from harness import Notebook
+
+BUSY = """%%distributed
+import subprocess, sys, torch
+
+class Endless(torch.utils.data.Dataset):
+    def __len__(self): return 10**9
+    def __getitem__(self, i): return i
+
+if rank == 0:
+    batches = iter(torch.utils.data.DataLoader(Endless(), num_workers=2))
+    next(batches)
+    print("rank 0 is busy", flush=True)
+    for batch in batches: pass
+else:
+    helper = subprocess.Popen(["sleep", "1000"])
+    print("rank 1 is busy", flush=True)
+    while True: sorted(range(3 * 10**7), key=None)"""
+
+
+@pytest.fixture
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    with fresh_notebook(tmp_path) as notebook:
+        notebook.ok("%load_ext quarterdeck")
+        notebook.ok("%workers start -n 2")
+        notebook.start(BUSY)
+        notebook.until("rank 0 is busy")
+        notebook.until("rank 1 is busy")
+        time.sleep(0.5)  # well into the sort, which holds the interpreter lock
+        yield notebook
+
+
+def no_file_is_left(notebook: Notebook) -> bool:
+    """In its own folder for temporary files; `fresh_notebook` looks into /dev/shm."""
+    return not list((notebook.folder / "tmp").glob("quarterdeck*"))
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:100]
+    except OSError:
+        return ""
+
+
+def seconds_until_gone(pids: set[int], limit_s: float = 5) -> float:
+    began = time.monotonic()
+    while left := {pid for pid in pids if not gone(pid)}:
+        assert time.monotonic() - began < limit_s, {pid: command(pid) for pid in left}
+        time.sleep(0.005)
+    took_s = time.monotonic() - began
+    print(f"until all {len(pids)} processes were gone: {took_s:.3f} s")
+    return took_s
+
+
+def test_a_killed_kernel_takes_everything_along(busy: Notebook) -> None:
+    """Workers, one in C with the interpreter locked, their DataLoader workers, and what user code started."""
+    pids = busy.everything()
+    commands = [command(pid) for pid in pids]
+    assert len(pids) >= 8, commands
+    assert any(line.startswith("sleep 1000") for line in commands)
+    busy.kill()
+    assert seconds_until_gone(pids) < 2
+    assert no_file_is_left(busy)
+
+
+def test_restart_in_the_middle_of_a_cell_and_shutdown_leave_nothing(busy: Notebook) -> None:
+    pids = busy.everything()
+    busy.restart()
+    assert seconds_until_gone(pids - {busy.pid}) < 2
+    busy.ok("%load_ext quarterdeck")
+    assert "No workers yet" in busy.ok("%workers status").text
+    busy.ok("%%distributed\nimport subprocess\nhelper = subprocess.Popen(['sleep', '1000'])")
+    pids = busy.everything()
+    busy.shutdown()
+    assert seconds_until_gone(pids) < 2
+    assert no_file_is_left(busy)
