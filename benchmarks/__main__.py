@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import cells, faults, startup
@@ -68,6 +70,7 @@ def main() -> int:
     names = parser.parse_args().rows or known
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no such row: {', '.join(unknown)}")
+    as_installed()
     began_s, load = time.monotonic(), os.getloadavg()
     table = Table(names)
     table.add("load_ext", FRESH["load_ext"])
@@ -85,6 +88,15 @@ def main() -> int:
         write(README, text)
         print(f"\nwritten into {README}")
     return int(table.failed)
+
+
+def as_installed() -> None:
+    """With bytecode, as pip writes it: without, every process would compile our modules anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    package = find_spec("quarterdeck")
+    assert package is not None
+    assert package.origin is not None
+    compileall.compile_dir(Path(package.origin).parent, quiet=1)
 
 
 def conditions(load: tuple[float, float, float], took_s: float) -> str:

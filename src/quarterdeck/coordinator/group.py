@@ -15,9 +15,9 @@ from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output
 
 JOIN_TIMEOUT_S = 10.0
-"""It takes some 20 ms. Who has not answered by then is killed and replaced: better one rank lost than all of them hung."""
+"""It takes some 20 ms. Who has not answered by then is killed and replaced, rather than all hanging."""
 FIRST_JOIN_TIMEOUT_S = 60.0
-"""Of workers that have just started: user code may have put slow imports into `sitecustomize`, GPUs wake up."""
+"""Of workers that have just started: GPUs wake up."""
 LEAVE_GRACE_S = 0.5
 
 

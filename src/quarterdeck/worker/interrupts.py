@@ -16,13 +16,16 @@ Reason = Literal["", "interrupted", "released"]
 
 class Interrupts:
     """`arm` before user code, `disarm` after it; `deliver` from any thread raises KeyboardInterrupt in
-    between.
+    between. From `expect` on, when a cell has arrived, one that comes early is kept for `arm`.
     """
 
     def __init__(self) -> None:
         self.reason: Reason = ""
         """Why the running cell was interrupted; empty if it was not."""
         self._armed = False
+        self._expected = False
+        self._early: Reason = ""
+        self._arming = threading.Lock()
         self._shields = 0
         self._pending = False
 
@@ -31,15 +34,27 @@ class Interrupts:
         self.reason = ""
         self._pending = False
         signal.signal(signal.SIGINT, self._handle)
-        self._armed = True
+        with self._arming:
+            self._armed = True
+            self.reason, self._early = self._early, ""
+        if self.reason:
+            raise KeyboardInterrupt
 
     def disarm(self) -> None:
-        self._armed = False
+        self._armed = self._expected = False
+
+    def expect(self) -> None:
+        """A cell has arrived: what is delivered from here on is meant for it."""
+        with self._arming:
+            self._expected, self._early = True, ""
 
     def deliver(self, reason: Reason) -> None:
-        if self._armed:
-            self.reason = reason
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        with self._arming:
+            if self._armed:
+                self.reason = reason
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            elif self._expected:
+                self._early = reason
 
     def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         if self._armed and self._shields:

@@ -96,7 +96,9 @@ class _Worker:
                     self._answer(self._complete, request, Completed(matches=[], start=0, end=0))
                 case Inspect() as request:
                     self._answer(self._inspect, request, Inspected(found=False))
-                case _:
+                case message:
+                    if isinstance(message, RunCell):
+                        interrupts.expect()
                     self.frames.put(frame)
         os._exit(0)  # the coordinator is gone
 
