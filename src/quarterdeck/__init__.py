@@ -6,6 +6,7 @@ Public names are loaded when they are used: importing this costs nothing, in par
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +55,14 @@ def unload_ipython_extension(shell: Any) -> None:
     from quarterdeck.magics import extension
 
     extension.unload(shell)
+
+
+def _hint_without_extension() -> None:
+    """In a notebook: let `%%distributed` say what to write, until the extension is loaded."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        import_module("quarterdeck.magics.hint").register(shell)
+
+
+_hint_without_extension()

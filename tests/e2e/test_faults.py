@@ -68,21 +68,21 @@ def eventually(true: Callable[[], bool], within_s: float) -> bool:
 
 
 def live_below(pids: list[int]) -> list[int]:
-    return [child for pid in pids for child in descendants(pid) if "State:\tZ" not in state_of(child)]
+    return [child for pid in pids for child in descendants(pid) if not is_gone(child)]
 
 
 def kill_and_wait(pid: int) -> None:
     """SIGKILL from outside, and a moment for those who watch the process."""
     os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: "State:\tZ" in state_of(pid) or not state_of(pid), within_s=5)
+    assert eventually(lambda: is_gone(pid), within_s=5)
     time.sleep(0.1)
 
 
-def state_of(pid: int) -> str:
+def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/status").read_text()
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return ""
+        return True
 
 
 def interrupt_ends(notebook: Notebook, code: str) -> str:
@@ -158,6 +158,20 @@ def test_after_an_interrupt_the_workers_of_data_loaders_are_gone(notebook: Noteb
     )
     assert "batch" in shown
     assert eventually(lambda: not live_below(pids), within_s=2)
+    the_next_cell_works(notebook)
+
+
+def test_an_interrupt_that_comes_before_the_first_line_is_not_lost(notebook: Notebook) -> None:
+    """While values are unpickled on the workers, user code does not run yet."""
+    notebook.ok(
+        "import time\nclass Slow:\n    def __reduce__(self): return time.sleep, (0.6,)\nslow = Slow()"
+    )
+    cell = notebook.start("%%distributed\nslow\nwhile True: pass")
+    time.sleep(0.3)
+    notebook.interrupt()
+    ran = notebook.finish(cell)
+    assert ran.ename == "CellInterrupted"
+    assert ran.duration_s < 3
     the_next_cell_works(notebook)
 
 
@@ -340,7 +354,7 @@ def doctor_pid(notebook: Notebook, process: str) -> int:
 def test_when_the_coordinator_is_killed_between_cells_the_next_cell_says_so(notebook: Notebook) -> None:
     workers = notebook.worker_pids()
     kill_and_wait(doctor_pid(notebook, "coordinator"))
-    assert eventually(lambda: not any(map(state_of, workers)), within_s=1)
+    assert eventually(lambda: all(map(is_gone, workers)), within_s=1)
     ran = prepare(notebook)
     assert re.search(r"The coordinator \(pid \d+\) was killed by SIGKILL: all workers .* are lost", ran.text)
     the_next_cell_works(notebook)

@@ -157,7 +157,7 @@ def test_a_plain_result_stands_between_the_lines(cell: Cell) -> None:
     cell.out(0, "before\n")
     cell.display(0, {"text/plain": "tensor([[1],\n        [2]])"}, "result")
     cell.display(1, {"text/plain": "tensor([[1],\n        [2]])"}, "result")
-    assert cell.finish() == ["[0] before", "[0–1] tensor([[1],", "[0–1]         [2]])"]  # noqa: RUF001
+    assert cell.finish() == ["[0] before", "[0–1] tensor([[1],", "[0–1]         [2]])"]
     assert len(cell.notebook.outputs) == 1
 
 
@@ -167,7 +167,7 @@ def test_equal_images_of_several_ranks_are_one_with_a_label_that_grows(cell: Cel
     assert cell.notebook.plain == ["[0]", "<Figure>"]
     cell.display(1, PNG)
     cell.flush()
-    assert cell.notebook.plain == ["[0–1]", "<Figure>"]  # noqa: RUF001
+    assert cell.notebook.plain == ["[0–1]", "<Figure>"]
     assert cell.notebook.images == [PNG["image/png"]]
     assert cell.notebook.messages == ["show", "show", "update"], "the image itself is not sent again"
 
@@ -177,7 +177,7 @@ def test_an_image_stands_between_what_its_rank_printed_before_and_after(cell: Ce
         cell.out(rank, "a\n")
         cell.display(rank, PNG)
         cell.out(rank, "b\n")
-    assert cell.finish() == ["[0–1] a", "[0–1]", "<Figure>", "[0–1] b"]  # noqa: RUF001
+    assert cell.finish() == ["[0–1] a", "[0–1]", "<Figure>", "[0–1] b"]
 
 
 def test_json_types_reach_the_notebook_as_json(cell: Cell) -> None:
@@ -200,7 +200,7 @@ def test_an_update_splits_a_folded_display_and_equal_ones_fold_again_at_the_end(
     cell.display(0, OTHER_PNG, "update", "one")
     cell.finish()
     assert cell.notebook.images == [OTHER_PNG["image/png"]]
-    assert cell.notebook.plain == ["[0–1]", "<Figure>"]  # noqa: RUF001
+    assert cell.notebook.plain == ["[0–1]", "<Figure>"]
 
 
 def test_updates_of_text_stay_at_their_place(cell: Cell) -> None:
@@ -209,7 +209,7 @@ def test_updates_of_text_stay_at_their_place(cell: Cell) -> None:
         cell.out(rank, "after\n")
     cell.display(1, {"text/plain": "50 %"}, "update", "bar")
     cell.display(1, {"text/plain": "90 %"}, "update", "bar")
-    assert cell.finish() == ["[0] 0 %", "[1] 90 %", "[0–1] after"]  # noqa: RUF001
+    assert cell.finish() == ["[0] 0 %", "[1] 90 %", "[0–1] after"]
 
 
 def test_a_thousand_updates_use_one_output(cell: Cell) -> None:
@@ -362,7 +362,7 @@ def test_a_terminal_gets_text_once_and_in_order() -> None:
     cell.clock.now += 2
     cell.view.flush()
     cell.display(1, PNG)
-    assert cell.finish() == ["[0–1] a", "[1] b", "[0] 20%", "[1]", "<Figure>"]  # noqa: RUF001
+    assert cell.finish() == ["[0–1] a", "[1] b", "[0] 20%", "[1]", "<Figure>"]
     assert set(cell.notebook.messages) == {"show"}
 
 
@@ -407,7 +407,7 @@ def of_rank(plain: list[str], rank: int) -> list[str]:
     for line in plain:
         if line.startswith("["):
             ranks, _, rest = line[1:].partition("]")
-            first, _, last = ranks.partition("–")  # noqa: RUF001
+            first, _, last = ranks.partition("–")
             members = range(int(first), int(last) + 1) if last else [int(part) for part in ranks.split(", ")]
             mine = rank in members
             if rest and mine:

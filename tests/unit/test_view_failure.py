@@ -82,7 +82,7 @@ def test_the_root_causes_traceback_keeps_its_colours() -> None:
 
 def test_all_ranks_raise_the_same_and_one_traceback_is_shown() -> None:
     error = told([raised(rank) for rank in range(4)], root_cause=2)
-    assert str(error) == "ranks 0–3 raised ValueError: boom"  # noqa: RUF001
+    assert str(error) == "ranks 0–3 raised ValueError: boom"
     assert text(error).count("Cell In[7]") == 1
     assert "after rank" not in text(error)
 
@@ -154,10 +154,10 @@ def test_an_interrupt_says_where_the_ranks_were() -> None:
     assert text(error).split("\n") == [
         "stopped by you after 2.3 s",
         "",
-        "Ranks 0–1 were here:",  # noqa: RUF001
+        "Ranks 0–1 were here:",
         *where,
         "",
-        "ranks 0–1 were interrupted; variables kept",  # noqa: RUF001
+        "ranks 0–1 were interrupted; variables kept",
         "",
         "The variables of all ranks are kept. The next cell works.",
     ]

@@ -65,7 +65,7 @@ def test_labels_hold_nothing_but_digits_and_words() -> None:
 
 def test_without_styles_every_block_is_announced_by_its_ranks() -> None:
     page = html.segment([row("a", 0, 1, 2, 3), row("b", 0, 1, 2, 3), row("c", 1)], 4)
-    assert stripped(page).split("\n") == ["ranks 0–3", "a", "b", "rank 1", "c", ""]  # noqa: RUF001
+    assert stripped(page).split("\n") == ["ranks 0–3", "a", "b", "rank 1", "c", ""]
 
 
 def test_neighbouring_rows_of_the_same_ranks_share_one_chip() -> None:

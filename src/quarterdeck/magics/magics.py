@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from quarterdeck.client.session import CellOptions, Session
 from quarterdeck.client.view import CellView, failure
-from quarterdeck.errors import UsageError
+from quarterdeck.errors import CellInterrupted, UsageError
 from quarterdeck.magics import debug, options, tables
 from quarterdeck.magics.display import ShellSink
 from quarterdeck.payload.names import CellNames, analyse
@@ -71,8 +71,13 @@ class QuarterdeckMagics(Magics):
         if in_process:
             debug.run(self.shell, cell, number, asked)
             return
-        with _view(self.shell) as view:
-            finished, world_size = self.session.run_cell(cell, names, number, asked, view)
+        try:
+            with _view(self.shell) as view:
+                finished, world_size = self.session.run_cell(cell, names, number, asked, view)
+        except CellInterrupted:
+            raise
+        except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
+            raise CellInterrupted("stopped by you while the cell was sent to the workers") from None
         error = failure(finished, self.shell.user_ns.__contains__, asked.timeout_s, world_size)
         if error is not None:
             raise error from None

@@ -72,6 +72,15 @@ class Group:
         if timeout_s is not None and dist.is_initialized():
             c10d._set_pg_timeout(timedelta(seconds=timeout_s), c10d._get_default_group())
 
+    @staticmethod
+    def release() -> None:
+        """Free this rank from a collective. From a service thread; every rank must join anew after it."""
+        sockets.release()
+        for group in list(c10d._world.pg_map):
+            for device in group._device_types:
+                if device.type == "cuda":
+                    group._get_backend(device).abort()  # NCCL has no sockets of ours to shut
+
     def leave(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -151,6 +160,6 @@ def torchrun_environment(join: Join) -> dict[str, str]:
         "TORCHELASTIC_RESTART_COUNT": str(join.restart_count),
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "2",  # torchrun sets 1, which ends the process after an abort
         "GLOO_SOCKET_IFNAME": "lo",
     }

@@ -23,7 +23,7 @@ class Names:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
-        self._hidden = set(namespace) | set(INJECTED)
+        self._hidden = {*namespace, *INJECTED, "_exit_code"}  # the last one is IPython's, of `!command`
         self._travelled: dict[str, Any] = {}
         self._reported: dict[str, Owner] = {}
         self._table = TravelTable()

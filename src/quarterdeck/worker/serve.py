@@ -37,7 +37,7 @@ from quarterdeck.protocol.messages import (
     RunCell,
     Started,
 )
-from quarterdeck.worker import output, setup, sockets
+from quarterdeck.worker import output, setup
 from quarterdeck.worker.cell import run_cell
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.interrupts import interrupts
@@ -91,7 +91,7 @@ class _Worker:
                 case Raise(reason=reason):
                     interrupts.deliver(reason)
                 case Release():
-                    sockets.release()
+                    self.group.release()
                 case Complete() as request:
                     self._answer(self._complete, request, Completed(matches=[], start=0, end=0))
                 case Inspect() as request:

@@ -1,0 +1,66 @@
+"""What users and their notebooks rely on: changing one of these is a deliberate edit of this file."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import quarterdeck
+from quarterdeck.magics import options
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_public_names() -> None:
+    assert quarterdeck.__all__ == [
+        "CellFailed",
+        "CellInterrupted",
+        "CellTimedOut",
+        "QuarterdeckError",
+        "UsageError",
+        "WorkersLost",
+        "__version__",
+        "load_ipython_extension",
+        "unload_ipython_extension",
+    ]
+    assert all(getattr(quarterdeck, name) for name in quarterdeck.__all__)
+
+
+def test_magic_options() -> None:
+    cell = [
+        "--backend", "--collective-timeout", "--debug", "--env", "--name", "--nproc-per-node", "--seed",
+        "--setup", "--start-method", "--timeout", "-n",
+    ]  # fmt: skip
+    assert options.rank_parser().option_names() == cell
+    assert options.distributed_parser().option_names() == sorted([*cell, "--ranks"])
+    assert options.WORKER_VERBS == ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
+    assert options.push_parser().option_names() == ["--ranks"]
+    assert options.pull_parser().option_names() == ["--rank"]
+
+
+def test_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
+    assert names == ["cloudpickle", "ipykernel", "ipython", "msgspec", "torch"]
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## [{quarterdeck.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_importing_quarterdeck_and_its_magics_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, quarterdeck, quarterdeck.magics.extension;"
+        "sys.exit(' '.join(n for n in ('torch', 'numpy') if n in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_coordinator_imports_neither_torch_nor_ipython() -> None:
+    code = (
+        "import sys, quarterdeck.coordinator.main;"
+        "sys.exit(' '.join(n for n in ('torch', 'IPython', 'numpy') if n in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
