@@ -51,7 +51,7 @@ def test_the_changelog_knows_this_version() -> None:
 def test_importing_quarterdeck_and_its_magics_imports_neither_torch_nor_numpy() -> None:
     code = (
         "import sys, quarterdeck, quarterdeck.magics.extension;"
-        "sys.exit(' '.join(n for n in ('torch', 'numpy') if n in sys.modules))"
+        "sys.exit(' '.join(n for n in ('torch', 'numpy') if n in sys.modules) or None)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
@@ -60,7 +60,7 @@ def test_importing_quarterdeck_and_its_magics_imports_neither_torch_nor_numpy() 
 def test_the_coordinator_imports_neither_torch_nor_ipython() -> None:
     code = (
         "import sys, quarterdeck.coordinator.main;"
-        "sys.exit(' '.join(n for n in ('torch', 'IPython', 'numpy') if n in sys.modules))"
+        "sys.exit(' '.join(n for n in ('torch', 'IPython', 'numpy') if n in sys.modules) or None)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from quarterdeck.client import coordinator
 from quarterdeck.client.coordinator import Call, Coordinator, Refusal
 from quarterdeck.client.interruptible import Interruptible
@@ -85,14 +87,15 @@ class Session:
     # ---- cells
 
     def run_cell(
-        self, code: str, names: CellNames, number: int, options: CellOptions, view: CellView
+        self, cell: RunCell, names: CellNames, options: CellOptions, view: CellView
     ) -> tuple[Finished, int]:
-        """Run a cell to its end and return how it ended, with the size of the group.
+        """Run a cell (its code and number; the rest is filled in here) to its end and return how it ended,
+        with the size of the group.
 
         Raises UsageError when it is refused before the start, WorkersLost when the coordinator is gone, and
         CellInterrupted when the user gave up waiting; nothing was started then.
         """
-        title = options.name or f"cell [{number}]"
+        title = options.name or f"cell [{cell.number}]"
         with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):
             view.begin(turn.world_size, turn.log_dir)
             plan = ledger.plan(names, self.namespace, turn.workers, self.hidden)
@@ -100,17 +103,7 @@ class Session:
                 raise UsageError(plan.refusal)
             for text in plan.notices:
                 view.notice(text, level="warning")
-            cell = RunCell(
-                code=code,
-                number=number,
-                name=options.name,
-                binds=sorted(names.binds),
-                seed=options.seed,
-                environ=options.spec.environ,
-                setup=options.setup,
-                timeout_s=options.timeout_s,
-                collective_timeout_s=options.collective_timeout_s,
-            )
+            cell = _with_options(cell, options, names)
             self._send_with_payload(call, cell, plan, turn, ledger)
             finished = self._follow(call, view)
             self._settle(finished, plan, turn, ledger)
@@ -335,6 +328,19 @@ class Session:
 
 
 _STARTING = "Starting: torch is being imported for the workers."
+
+
+def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:
+    return msgspec.structs.replace(
+        cell,
+        name=options.name,
+        binds=sorted(names.binds),
+        seed=options.seed,
+        environ=options.spec.environ,
+        setup=options.setup,
+        timeout_s=options.timeout_s,
+        collective_timeout_s=options.collective_timeout_s,
+    )
 
 
 def _started_words(turn: Turn, took_s: float) -> str:

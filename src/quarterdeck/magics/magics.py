@@ -15,7 +15,7 @@ from quarterdeck.errors import CellInterrupted, UsageError
 from quarterdeck.magics import debug, options, tables
 from quarterdeck.magics.display import ShellSink
 from quarterdeck.payload.names import CellNames, analyse
-from quarterdeck.protocol.messages import Control
+from quarterdeck.protocol.messages import Control, RunCell
 
 
 @magics_class
@@ -67,13 +67,14 @@ class QuarterdeckMagics(Magics):
         if not cell.strip():
             raise UsageError(f"{magic} has no code under it.", "Write the code on the lines after the magic.")
         number = _cell_number(self.shell)
-        names = self._analyse(cell, number)
+        names, plain = self._analyse(cell, number)
         if in_process:
             debug.run(self.shell, cell, number, asked)
             return
         try:
             with _view(self.shell) as view:
-                finished, world_size = self.session.run_cell(cell, names, number, asked, view)
+                code = RunCell(code=cell, number=number, plain=plain)
+                finished, world_size = self.session.run_cell(code, names, asked, view)
         except CellInterrupted:
             raise
         except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
@@ -82,9 +83,9 @@ class QuarterdeckMagics(Magics):
         if error is not None:
             raise error from None
 
-    def _analyse(self, cell: str, number: int) -> CellNames:
-        """Names of the cell. A syntax error is found here, before anything starts, with the notebook's line
-        number.
+    def _analyse(self, cell: str, number: int) -> tuple[CellNames, bool]:
+        """Names of the cell, and whether it is plain Python. A syntax error is found here, before anything
+        starts, with the notebook's line number.
         """
         transformed = "\n" + self.shell.transform_cell(cell)
         try:
@@ -93,7 +94,7 @@ class QuarterdeckMagics(Magics):
             )
         except SyntaxError as error:
             raise UsageError(_syntax_words(error, number)) from None
-        return analyse(transformed)
+        return analyse(transformed), transformed.rstrip() == f"\n{cell}".rstrip()
 
 
 class _view:

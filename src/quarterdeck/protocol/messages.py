@@ -140,6 +140,8 @@ class RunCell(Message):
     code: str
     number: int
     """The notebook's execution count, for tracebacks ("Cell In[7], line 3")."""
+    plain: bool = False
+    """Plain Python: IPython's syntax transformations leave it as it is, so the worker need not try them."""
     name: str = ""
     payload: Payload = Payload()
     binds: list[str] = []

@@ -18,6 +18,7 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     caller.
     """
     shell.execution_count = cell.number
+    shell.cell_is_plain = cell.plain
     shell.traceback_lines.clear()
     _know_sources(shell, cell)
     sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments

@@ -82,6 +82,7 @@ class WorkerShell(InteractiveShell):
     emitter: Emitter
     traceback_lines: ClassVar[list[str]] = []
     cell_code = ""
+    cell_is_plain = False
 
     def show(self, kind: Any, data: dict[str, Any], metadata: Any = None, display_id: str = "") -> None:
         encoded = json.dumps(metadata, default=repr).encode() if metadata else b""
@@ -93,6 +94,8 @@ class WorkerShell(InteractiveShell):
         right.
         """
         self.cell_code = raw_cell
+        if self.cell_is_plain:
+            return "\n" + raw_cell
         transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
         return "\n" + transformed
 
