@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,28 @@ def test_no_process_holds_more_descriptors_after_many_cells_and_faults(notebook:
 
     before, after = a_few_cells(3), a_few_cells(5)
     assert all(now <= then for now, then in zip(after, before, strict=True)), (before, after)
+
+
+# ---- on the machine
+
+
+def listening(pid: int) -> set[str]:
+    """Local addresses of the process's listening TCP sockets, as /proc/net writes them (hexadecimal)."""
+    inodes = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        inodes.add(link.removeprefix("socket:[").removesuffix("]"))
+    rows = []
+    for table in ("tcp", "tcp6"):
+        rows += [line.split() for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+def test_nothing_listens_beyond_this_machine(notebook: Notebook) -> None:
+    notebook.ok("%%distributed\nimport torch, torch.distributed as dist\ndist.all_reduce(torch.ones(1))")
+    addresses = {a for pid in notebook.everything() - {notebook.pid} for a in listening(pid)}
+    assert addresses, "the store and gloo listen somewhere"
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
