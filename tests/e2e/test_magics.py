@@ -277,3 +277,59 @@ def test_magics_answer_fast_on_warm_workers(notebook: Notebook) -> None:
     for cell in ("%workers", "%pull small", "%push small", "%%distributed\nsmall"):
         notebook.ok(cell)
     assert time.monotonic() - began_s < 10
+
+
+# ---- nothing hangs, also not in pickling
+
+
+SLOW_TO_UNPICKLE = """
+import time
+class Slow:
+    def __reduce__(self):
+        return time.sleep, (600,)
+slow = Slow()
+"""
+
+
+def test_a_push_that_never_ends_can_be_interrupted_and_the_next_cell_works(notebook: Notebook) -> None:
+    notebook.ok(SLOW_TO_UNPICKLE)
+    pids = notebook.worker_pids()
+    ran = notebook.run("%push slow", deadline_s=15, while_running=lambda: stop_after(notebook, 1.0))
+    assert ran.status == "error"
+    assert notebook.ok("%%distributed\n1 + 1").text == "[0\u20131] 2"
+    assert notebook.worker_pids() == pids
+
+
+def test_a_value_that_never_arrives_with_its_cell_can_be_interrupted(notebook: Notebook) -> None:
+    notebook.ok(SLOW_TO_UNPICKLE)
+    pids = notebook.worker_pids()
+    ran = notebook.run("%%distributed\nslow", deadline_s=15, while_running=lambda: stop_after(notebook, 1.0))
+    assert ran.status == "error"
+    assert "stopped by you" in ran.traceback
+    assert notebook.ok("%%distributed\n1 + 1").text == "[0\u20131] 2"
+    assert notebook.worker_pids() == pids
+
+
+def test_a_pull_that_never_ends_can_be_interrupted(notebook: Notebook) -> None:
+    notebook.ok(
+        "%%distributed\nimport time\nclass Stuck:\n    def __reduce__(self): time.sleep(600)\nstuck = Stuck()"
+    )
+    pids = notebook.worker_pids()
+    ran = notebook.run("%pull stuck", deadline_s=15, while_running=lambda: stop_after(notebook, 1.0))
+    assert ran.status == "error"
+    assert notebook.ok("%%distributed\n1 + 1").text == "[0\u20131] 2"
+    assert notebook.worker_pids() == pids
+
+
+def stop_after(notebook: Notebook, seconds: float) -> None:
+    time.sleep(seconds)
+    notebook.interrupt()
+
+
+def test_a_restart_keeps_what_it_is_not_told_to_change(new_notebook: Notebook) -> None:
+    new_notebook.ok("%load_ext quarterdeck\n%workers start -n 1 --start-method spawn", deadline_s=60)
+    assert "1 worker started" in new_notebook.ok("%workers restart", deadline_s=60).text
+    status = new_notebook.ok("%workers status").lines()
+    assert [line.split() for line in status if line.startswith("start method")] == [
+        ["start", "method", "spawn"]
+    ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ import msgspec
 
 from quarterdeck.client import coordinator
 from quarterdeck.client.coordinator import Call, Coordinator, Refusal
-from quarterdeck.client.interruptible import Interruptible
+from quarterdeck.client.following import answer, await_turn, follow
 from quarterdeck.client.ledger import Ledger, Plan, sources_of
 from quarterdeck.client.view import CellView
-from quarterdeck.errors import CellInterrupted, UsageError, WorkersLost
+from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.names import CellNames
@@ -30,7 +29,6 @@ from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import (
     Answer,
     Ask,
-    Cancel,
     Complete,
     Completed,
     Control,
@@ -43,19 +41,14 @@ from quarterdeck.protocol.messages import (
     KernelContext,
     Message,
     Notice,
-    Output,
     Payload,
     Pulled,
     RunCell,
     TakeTurn,
     Turn,
-    Waiting,
 )
 
-_SLOW_START_S = 0.4
 _ASIDE_LIMIT_S = 1.5
-_GIVE_UP_S = 20.0
-"""A coordinator that says nothing for so long after a third interrupt is taken to be lost."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,8 @@ class Session:
     compile_cache: Any = None
     """IPython's, which knows the cell number of a function's code."""
     _ledgers: dict[int, Ledger] = field(default_factory=dict)
-    _contexts: dict[int, KernelContext] = field(default_factory=dict)
+    _sent: tuple[int, KernelContext] | None = None
+    """The context last sent, and to which coordinator."""
 
     # ---- cells
 
@@ -105,7 +99,7 @@ class Session:
                 view.notice(text, level="warning")
             cell = _with_options(cell, options, names)
             self._send_with_payload(call, cell, plan, turn, ledger)
-            finished = self._follow(call, view)
+            finished = follow(call, view)
             self._settle(finished, plan, turn, ledger)
             return finished, turn.world_size
 
@@ -151,41 +145,6 @@ class Session:
             owned.update(name for name, owner in outcome.names.items() if owner == "worker")
         ledger.bound(owned)
 
-    def _follow(self, call: Call, view: CellView) -> Finished:
-        """Show what the ranks send until the cell is over; an interrupt goes to the coordinator, which ends
-        it.
-        """
-        with Interruptible() as interrupts:
-            heard_s = time.monotonic()
-            while True:
-                ready, interrupted = interrupts.wait(call.channel, view.next_flush_in())
-                if interrupted:
-                    self._interrupt(call, interrupts.count, heard_s)
-                if ready:
-                    heard_s = time.monotonic()
-                    message = call.receive().message
-                    if isinstance(message, Finished):
-                        return message
-                    self._show(message, view)
-                view.flush()
-
-    @staticmethod
-    def _interrupt(call: Call, count: int, heard_s: float) -> None:
-        try:
-            call.channel.send(Cancel())
-        except OSError:
-            pass  # the end of the channel is there to be read
-        if count >= 3 and time.monotonic() - heard_s > _GIVE_UP_S:
-            raise WorkersLost("The coordinator does not answer. `%workers restart` starts anew.")
-
-    @staticmethod
-    def _show(message: Message, view: CellView) -> None:
-        match message:
-            case Output() as output:
-                view.feed(output)
-            case Notice(text=text, level=level):
-                view.notice(text, level=level)
-
     # ---- turns
 
     @contextmanager
@@ -203,47 +162,15 @@ class Session:
         for text in coordinator.take_notices():
             view.notice(text, level="warning")
         with process.call(request) as call:
-            turn = self._await_turn(call, view)
+            turn = await_turn(call, view)
             yield call, turn, self._ledger(process, turn)
-
-    def _await_turn(self, call: Call, view: CellView) -> Turn:
-        began_s = time.monotonic()
-        words = ""
-        try:
-            turn = self._until_turn(call, view)
-            if turn.started:
-                words = _started_words(turn, time.monotonic() - began_s)
-        finally:
-            view.notice(words, key="waiting")
-        return turn
-
-    def _until_turn(self, call: Call, view: CellView) -> Turn:
-        """What it waits for is shown only if it takes a moment: a repair after a fault, for one, does not."""
-        reason = _STARTING
-        deadline_s = time.monotonic() + _SLOW_START_S
-        with Interruptible() as interrupts:
-            while True:
-                ready, interrupted = interrupts.wait(call.channel, max(0.0, deadline_s - time.monotonic()))
-                if interrupted:
-                    raise CellInterrupted("stopped by you while it waited: nothing was run")
-                if not ready:
-                    view.notice(reason, key="waiting")
-                    deadline_s = float("inf")
-                else:
-                    message = _refusals_as_usage(call)
-                    if isinstance(message, Turn):
-                        return message
-                    if isinstance(message, Waiting):
-                        reason = f"Waiting for {message.behind}."
-                    self._show(message, view)
-                view.flush()
 
     def _new_context(self, process: Coordinator) -> KernelContext | None:
         """What the next group takes over from this kernel, if it changed."""
         context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
-        if self._contexts.get(id(process)) == context:
+        if self._sent == (process.process.pid, context):
             return None
-        self._contexts = {id(process): context}
+        self._sent = (process.process.pid, context)
         return context
 
     def _ledger(self, process: Coordinator, turn: Turn) -> Ledger:
@@ -268,10 +195,10 @@ class Session:
         with self._turn(title, GroupSpec(), ranks, view) as (call, turn, ledger):
             plan = ledger.plan_push(names, self.namespace, turn.workers, self.hidden)
             self._send_with_payload(call, Install(payload=Payload()), plan, turn, ledger)
-            answer = _refusals_as_usage(call)
-            assert isinstance(answer, Answer)
+            pushed = answer(call)
+            assert isinstance(pushed, Answer)
             ledger.sent(plan, turn.workers)
-            return answer.facts
+            return pushed.facts
 
     def pull(self, name: str, rank: int, view: CellView) -> Any:
         """One rank's value, as a new object of the notebook's."""
@@ -299,16 +226,16 @@ class Session:
         request.context = self._new_context(process)
         notices = coordinator.take_notices()
         with process.call(request) as call:
-            while not isinstance(message := _refusals_as_usage(call), Answer):
+            while not isinstance(message := answer(call), Answer):
                 if isinstance(message, Notice):
                     notices.append(message.text)
         return message.text, notices
 
     def ask(self, what: Any) -> Answer:
         with coordinator.current().call(Ask(what=what)) as call:
-            answer = _refusals_as_usage(call)
-            assert isinstance(answer, Answer)
-            return answer
+            told = answer(call)
+            assert isinstance(told, Answer)
+            return told
 
     def complete(self, code: str, cursor: int) -> Completed | None:
         message = self._aside(Complete(code=code, cursor=cursor))
@@ -327,9 +254,6 @@ class Session:
             return None
 
 
-_STARTING = "Starting: torch is being imported for the workers."
-
-
 def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:
     return msgspec.structs.replace(
         cell,
@@ -341,15 +265,3 @@ def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunC
         timeout_s=options.timeout_s,
         collective_timeout_s=options.collective_timeout_s,
     )
-
-
-def _started_words(turn: Turn, took_s: float) -> str:
-    n = turn.world_size
-    return f"{n} worker{'s' if n > 1 else ''} started in {took_s:.2f} s ({turn.backend}, {turn.device_type})."
-
-
-def _refusals_as_usage(call: Call) -> Message:
-    try:
-        return call.receive().message
-    except Refusal as refusal:
-        raise UsageError(str(refusal)) from None

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from quarterdeck.coordinator.devices import core_count
+from quarterdeck.coordinator.devices import Plan, core_count
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.messages import Answer, GroupSpec, RankStatus
@@ -25,8 +25,15 @@ async def answer(session: Session, what: Literal["status", "stacks", "doctor"]) 
     return _doctor(session) if what == "doctor" else _status(session)
 
 
-def with_nproc(spec: GroupSpec, n: int) -> GroupSpec:
-    return msgspec.structs.replace(spec, nproc_per_node=n)
+def as_before(spec: GroupSpec, plan: Plan) -> GroupSpec:
+    """What a restart leaves open stays as it was."""
+    backend = "nccl" if "nccl" in plan.backend else plan.backend
+    return msgspec.structs.replace(
+        spec,
+        nproc_per_node=spec.nproc_per_node or plan.nproc_per_node,
+        backend=spec.backend or backend,
+        start_method=spec.start_method or plan.start_method,
+    )
 
 
 def group_line(session: Session, started: bool) -> str:
@@ -91,7 +98,7 @@ async def _stacks(session: Session) -> Answer:
 
 
 def _doctor(session: Session) -> Answer:
-    zygote = session.zygote(bare=False)
+    zygote = session.nursery.zygote(session.context)
     ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
     logs = home(session.context.environ, session.context.cwd)
     facts = {

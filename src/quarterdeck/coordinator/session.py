@@ -17,18 +17,14 @@ from contextlib import asynccontextmanager
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
 from quarterdeck.coordinator.devices import BadRequest, Plan, nproc, plan
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
+from quarterdeck.coordinator.nursery import Nursery
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.coordinator.worker import Worker
-from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
+from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
 SETUP_TIMEOUT_S = 60.0
-# Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
-_IMPORT_TIME = (
-    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME",
-    "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_FR_BUFFER_SIZE", "TORCH_LOGS",
-)  # fmt: skip
 
 
 class Session:
@@ -45,15 +41,14 @@ class Session:
         self.state = "none"
         self.gpus = 0
         self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
-        self._guard_fd = guard_fd
-        self._zygotes: dict[bool, Zygote] = {}
+        self.nursery = Nursery(guard_fd)
         self._turn = asyncio.Lock()
         self._notices: list[str] = []
         self._setup_cells: list[tuple[bytes, list[int]]] = []
         self._oom = OomCounter()
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
-        self.zygote(bare=False)
+        self.nursery.zygote(context)
 
     # ---- turns
 
@@ -76,14 +71,6 @@ class Session:
 
     # ---- the group
 
-    def zygote(self, bare: bool) -> Zygote:
-        """The running zygote of this kind, started if there is none."""
-        zygote = self._zygotes.get(bare)
-        if zygote is None or not zygote.alive:
-            zygote = Zygote(self._guard_fd, bare, self.context.environ, self.context.sys_path)
-            self._zygotes[bare] = zygote
-        return zygote
-
     async def ensure(self, spec: GroupSpec) -> bool:
         """A group as `spec` wants it; whether it was started just now. Raises BadRequest or GroupFailed."""
         if self.group is not None:
@@ -96,19 +83,21 @@ class Session:
 
     def refuse_impossible(self, spec: GroupSpec) -> None:
         """Raise BadRequest for a group that this machine cannot have, while the present one still lives."""
-        if self.group is not None and not self._outdated():
+        if self.group is not None and not self.nursery.outdated(self.context):
             plan(spec, self.gpus)
 
     async def _start(self, spec: GroupSpec) -> None:
-        self._renew_zygote()
+        notice = self.nursery.renew(self.context)
+        if notice:
+            self._notices.append(notice)
         self.state = "starting"
         try:
-            zygote = self.zygote(bare=False)
+            zygote = self.nursery.zygote(self.context)
             ready = await asyncio.shield(zygote.ready)
             self.gpus = ready.gpus
             planned = plan(spec, ready.gpus)
             if planned.start_method == "spawn":
-                zygote = self.zygote(bare=True)
+                zygote = self.nursery.zygote(self.context, bare=True)
             context = KernelContext(
                 environ={**self.context.environ, **spec.environ},
                 cwd=self.context.cwd,
@@ -153,19 +142,6 @@ class Session:
             f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out "
             f"to use them, or start anew with `%workers restart {option} {asked}`{lost}."
         )
-
-    def _renew_zygote(self) -> None:
-        changed = self._outdated()
-        if changed:
-            self._notices.append(f"{', '.join(changed)} changed: torch is imported anew for the workers.")
-            self._zygotes.pop(False).close()
-
-    def _outdated(self) -> list[str]:
-        """What the zygote read when it started, and what has changed in the kernel since."""
-        zygote, now = self._zygotes.get(False), self.context.environ
-        if zygote is None or not zygote.alive:
-            return []
-        return [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
 
     def workers(self) -> list[Worker]:
         return self.group.workers if self.group is not None else []
@@ -318,5 +294,4 @@ class Session:
         self._stopping = True
         if self.group is not None:
             await self.group.kill()
-        for zygote in self._zygotes.values():
-            zygote.close()
+        self.nursery.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
@@ -42,6 +44,15 @@ class Interrupts:
 
     def disarm(self) -> None:
         self._armed = self._expected = False
+
+    @contextmanager
+    def user_code(self) -> Iterator[None]:
+        """Armed inside: for user code that runs in pickling and unpickling."""
+        try:
+            self.arm()
+            yield
+        finally:
+            self._armed = False
 
     def expect(self) -> None:
         """A cell has arrived: what is delivered from here on is meant for it."""

@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +98,7 @@ class _Worker:
                 case Inspect() as request:
                     self._answer(self._inspect, request, Inspected(found=False))
                 case message:
-                    if isinstance(message, RunCell):
+                    if isinstance(message, (RunCell, Install, Fetch)):
                         interrupts.expect()
                     self.frames.put(frame)
         os._exit(0)  # the coordinator is gone
@@ -105,9 +106,7 @@ class _Worker:
     def _answer(self, reply: Any, request: Message, otherwise: Message) -> None:
         try:
             self.channel.send(reply(request))
-        except (
-            Exception
-        ):  # user objects run code in __dir__ and __repr__; whatever it does, the service goes on
+        except Exception:  # user objects run code in __dir__ and __repr__
             self.channel.send(otherwise)
 
     def _complete(self, request: Complete) -> Completed:
@@ -172,11 +171,18 @@ class _Worker:
         return self._complete_outcome(outcome)
 
     def _try_install(self, cell: RunCell, memfd: int | None) -> Outcome | None:
+        """The outcome, if the cell ends before its first line."""
+        if not cell.payload.names:
+            return None
         try:
-            self.names.install(cell.payload, memfd)
+            with interrupts.user_code():
+                self.names.install(cell.payload, memfd)
+        except KeyboardInterrupt:
+            state: Any = interrupts.reason or "interrupted"
+            return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
         except Exception as error:
-            ename = type(error).__name__
-            outcome = Outcome(rank=0, state="error", ename=ename, evalue=str(error), installed=False)
+            outcome = Outcome(rank=0, state="error", time_unix_ns=time.time_ns(), installed=False)
+            outcome.ename, outcome.evalue = type(error).__name__, str(error)
             names = ", ".join(cell.payload.names)
             outcome.traceback = [
                 f"{outcome.ename}: {error}",
@@ -194,24 +200,28 @@ class _Worker:
 
     def _install(self, install: Install, memfd: int | None) -> Fetched:
         try:
-            replaced = self.names.install(install.payload, memfd)
-        except Exception as error:
+            with interrupts.user_code():
+                replaced = self.names.install(install.payload, memfd)
+        except (Exception, KeyboardInterrupt) as error:
             return Fetched(error=f"{type(error).__name__}: {error}")
         names, _ = self.names.changes()
         return Fetched(names=names, replaced=replaced)
 
     def _fetch(self, fetch: Fetch) -> None:
-        memfd: int | None = None
-        try:
-            payload, memfd = self.names.fetch(fetch.name)
-            self.channel.send(Fetched(payload=payload), [memfd] if memfd is not None else [])
-        except KeyError:
+        if fetch.name not in self.names.namespace:
             self.channel.send(Fetched(error=f"rank {self.rank} has no `{fetch.name}`"))
+            return
+        try:
+            with interrupts.user_code():
+                payload, memfd = self.names.fetch(fetch.name)
+        except KeyboardInterrupt:
+            self.channel.send(Fetched(error="interrupted"))
         except Exception as error:
             self.channel.send(Fetched(error=self._fetch_error(fetch.name, error)))
-        finally:
-            if memfd is not None:
-                os.close(memfd)
+        else:
+            fds = [memfd] if memfd is not None else []
+            self.channel.send(Fetched(payload=payload), fds)
+            close_fds(fds)
 
     def _fetch_error(self, name: str, error: Exception) -> str:
         from quarterdeck.payload.culprit import name_culprit

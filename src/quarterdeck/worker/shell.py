@@ -149,9 +149,7 @@ def make() -> WorkerShell:
     config.InteractiveShell.autoindent = False
     config.InteractiveShell.xmode = "Context"
     config.InteractiveShell.colors = "neutral"
-    config.Completer.use_jedi = (
-        False  # a second of imports; the real namespace knows more than static analysis
-    )
+    config.Completer.use_jedi = False  # a second of imports, and the real namespace knows more
     # sys.exit(0) is how scripts end; a worker has no "exit" or Ctrl-D to recommend.
     warnings.filterwarnings("ignore", "To exit: use", UserWarning, "IPython")
     main = types.ModuleType("__main__")

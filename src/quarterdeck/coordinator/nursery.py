@@ -1,0 +1,47 @@
+"""A session's zygotes: started when needed, renewed when what they read at import has changed."""
+
+from __future__ import annotations
+
+from quarterdeck.coordinator.zygote import Zygote
+from quarterdeck.protocol.messages import KernelContext
+
+# Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
+_IMPORT_TIME = (
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME",
+    "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_FR_BUFFER_SIZE", "TORCH_LOGS",
+)  # fmt: skip
+
+
+class Nursery:
+    """At most one warm zygote (torch imported) and one bare one (`--start-method spawn`)."""
+
+    def __init__(self, guard_fd: int) -> None:
+        self._guard_fd = guard_fd
+        self._zygotes: dict[bool, Zygote] = {}
+
+    def zygote(self, context: KernelContext, bare: bool = False) -> Zygote:
+        """The running one of this kind, started if there is none."""
+        zygote = self._zygotes.get(bare)
+        if zygote is None or not zygote.alive:
+            zygote = Zygote(self._guard_fd, bare, context.environ, context.sys_path)
+            self._zygotes[bare] = zygote
+        return zygote
+
+    def outdated(self, context: KernelContext) -> list[str]:
+        """Variables that the warm zygote read when it started, and that have changed in the kernel since."""
+        zygote, now = self._zygotes.get(False), context.environ
+        if zygote is None or not zygote.alive:
+            return []
+        return [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
+
+    def renew(self, context: KernelContext) -> str:
+        """End a warm zygote that is outdated, and with it its workers; a notice if it was."""
+        changed = self.outdated(context)
+        if not changed:
+            return ""
+        self._zygotes.pop(False).close()
+        return f"{', '.join(changed)} changed: torch is imported anew for the workers."
+
+    def close(self) -> None:
+        for zygote in self._zygotes.values():
+            zygote.close()

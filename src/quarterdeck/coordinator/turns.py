@@ -1,0 +1,198 @@
+"""A call that takes a turn: TakeTurn -> (Waiting) -> Turn -> RunCell | Install | Fetch -> outputs -> answer.
+
+The kernel builds the payload while it has the turn, so it knows what the workers have; if that fails it
+closes the channel, and the session is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, TypeVar
+
+from quarterdeck.coordinator.devices import BadRequest
+from quarterdeck.coordinator.outlet import Outlet
+from quarterdeck.coordinator.run import STEP_S
+from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.worker import Worker, WorkerDied
+from quarterdeck.protocol.async_channel import AsyncChannel
+from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.messages import (
+    Answer,
+    Fetch,
+    Fetched,
+    Install,
+    Notice,
+    Output,
+    Pulled,
+    Raise,
+    Refused,
+    RunCell,
+    TakeTurn,
+    Turn,
+    Waiting,
+    WorkerNames,
+)
+from quarterdeck.store.logs import RunLog, home
+
+T = TypeVar("T")
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """All of it, also when the caller leaves meanwhile: the next call must not meet a half-made group."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.exception()
+        raise
+
+
+class TurnCall:
+    """`take` once; `interrupt` at any time, from the same loop."""
+
+    def __init__(self, session: Session, channel: AsyncChannel, frames: asyncio.Queue[Frame | None]) -> None:
+        self._session = session
+        self._channel = channel
+        self._frames = frames
+        self._outlet = Outlet(channel)
+        self._phase: Literal["waiting", "running", "copying", "settling"] = "waiting"
+        self._log: RunLog
+        self._workers: Sequence[Worker] = ()
+
+    def interrupt(self) -> bool:
+        """Stop what it does on the workers; False if there is nothing yet, so that the call can be ended."""
+        if self._phase == "running" and self._session.run is not None:
+            self._session.run.stop("interrupt")
+        elif self._phase == "copying":
+            self._stop_copying()
+        return self._phase != "waiting"
+
+    async def take(self, request: TakeTurn) -> None:
+        """Raises BadRequest, GroupFailed and ZygoteLost: nothing was done then."""
+        session = self._session
+        if session.busy:
+            self._channel.send(Waiting(behind=session.holder or "another call"))
+        async with session.turn(request.title):
+            if request.context is not None:
+                session.context = request.context
+            started = await _whole(session.ensure(request.spec))
+            if any(not worker.alive for worker in session.workers()):
+                await _whole(session.mend())
+                started = await _whole(session.ensure(request.spec))
+            self._workers = session.select(request.ranks)
+            for text in session.take_notices():
+                self._tell(text)
+            self._log = RunLog(home(session.context.environ, session.context.cwd), request.title)
+            self._channel.send(self._describe(started))
+            frame = await self._frames.get()
+            if frame is not None:
+                await self._act(frame)
+
+    def _tell(self, text: str) -> None:
+        self._channel.send(Notice(text=text, level="warning"))
+
+    def _describe(self, started: bool) -> Turn:
+        group = self._session.group
+        assert group is not None
+        names = []
+        for worker in self._workers:
+            names.append(WorkerNames(worker.rank, worker.life, dict(worker.names), worker.dropped))
+            worker.dropped = []
+        return Turn(
+            session="default",
+            incarnation=group.incarnation,
+            backend=group.plan.backend,
+            workers=names,
+            world_size=len(group.workers),
+            device_type=group.plan.device_type,
+            started=started,
+            log_dir=str(self._log.folder),
+        )
+
+    async def _act(self, frame: Frame) -> None:
+        try:
+            match frame.message:
+                case RunCell() as cell:
+                    await self._run(cell, frame)
+                case Install():
+                    await self._install(frame)
+                case Fetch() as fetch:
+                    await self._fetch(fetch)
+        except WorkerDied as death:
+            self._phase = "settling"
+            self._channel.send(Refused(text=f"A worker ended meanwhile ({death}). The next cell works."))
+            await self._session.mend()
+        finally:
+            self._phase = "settling"
+            close_fds(frame.fds)
+            self._log.close()
+
+    # ---- a cell
+
+    async def _run(self, cell: RunCell, frame: Frame) -> None:
+        session, log = self._session, self._log
+        session.sink = self._show
+        self._phase = "running"
+        run = session.new_run(self._workers, cell, self._tell)
+        try:
+            finished, broken = await session.run_cell(run, cell, frame.raw, frame.fds)
+        finally:
+            session.sink = lambda _output, _raw: None
+            self._phase = "settling"
+        self._outlet.finish()
+        self._tell_left_out()
+        finished.log_dir = str(log.folder) if log.written else ""
+        self._channel.send(finished)
+        if broken:
+            await session.mend()
+
+    def _show(self, output: Output, raw: bytes) -> None:
+        self._log.write(output)
+        self._outlet.show(output, raw)
+
+    def _tell_left_out(self) -> None:
+        left_out, log = self._outlet.left_out, self._log
+        if left_out:
+            text = f"{left_out:,} characters came too fast to be shown: they are in {log.folder}."
+            self._channel.send(Notice(text=text))
+        if log.notice:
+            self._tell(log.notice)
+
+    # ---- copies
+
+    async def _install(self, frame: Frame) -> None:
+        self._phase = "copying"
+        replaced: dict[str, str] = {}
+        answers = await asyncio.gather(*(worker.ask_raw(frame.raw, frame.fds) for worker in self._workers))
+        for worker, answer in zip(self._workers, answers, strict=True):
+            assert isinstance(answer.message, Fetched)
+            if answer.message.error:
+                raise BadRequest(f"rank {worker.rank} could not unpickle it: {answer.message.error}")
+            worker.apply_names(answer.message.names)
+            replaced.update(answer.message.replaced)
+        self._channel.send(Answer(text="pushed", facts=replaced))
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        self._phase = "copying"
+        worker = next(worker for worker in self._workers if worker.rank == fetch.rank)
+        answer = await worker.ask(fetch)
+        assert isinstance(answer.message, Fetched)
+        try:
+            if answer.message.error:
+                raise BadRequest(answer.message.error)
+            self._channel.send(Pulled(payload=answer.message.payload), answer.fds)
+        finally:
+            close_fds(answer.fds)
+
+    def _stop_copying(self) -> None:
+        """User code runs in pickling, too, and may never end: interrupt it, kill what does not heed that."""
+        busy = [worker for worker in self._workers if worker.running]
+        for worker in busy:
+            worker.tell(Raise(reason="interrupted"))
+            asyncio.get_running_loop().call_later(STEP_S, self._kill_if_still, worker)
+
+    def _kill_if_still(self, worker: Worker) -> None:
+        if self._phase == "copying" and worker.running and worker.alive:
+            worker.signal(9, group=True)
