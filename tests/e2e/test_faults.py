@@ -395,3 +395,21 @@ def test_when_one_of_our_processes_is_killed_the_running_cell_ends_and_says_so(
     assert "lost" in ran.traceback.lower()
     prepare(notebook)
     the_next_cell_works(notebook)
+
+
+# ---- a rank that cannot be brought back
+
+
+def test_a_rank_stuck_in_the_repair_is_replaced_and_the_other_keeps_its_variables(notebook: Notebook) -> None:
+    notebook.ok(
+        "%%distributed\nimport time, torch.distributed as dist\nmine = f'kept on {rank}'\n"
+        "if rank == 1:\n    dist.destroy_process_group = lambda *_: time.sleep(1000)"
+    )
+    notebook.fails("%%distributed\n1 / 0")
+    ran = notebook.ok(
+        "%%distributed\nimport torch, torch.distributed as dist\nt = torch.ones(1)\ndist.all_reduce(t)\n"
+        "print(t.item(), globals().get('mine'))",
+        deadline_s=40,
+    )
+    assert "[0] 2.0 kept on 0" in ran.lines()
+    assert "[1] 2.0 None" in ran.lines()

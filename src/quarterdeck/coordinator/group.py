@@ -12,12 +12,13 @@ from quarterdeck.coordinator.devices import Plan, threads_per_worker
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.coordinator.zygote import Zygote
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output
+from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output, Release
 
 JOIN_TIMEOUT_S = 10.0
 """It takes some 20 ms. Who has not answered by then is killed and replaced, rather than all hanging."""
 FIRST_JOIN_TIMEOUT_S = 60.0
 """Of workers that have just started: GPUs wake up."""
+FREE_LIMIT_S = 2.0
 LEAVE_GRACE_S = 0.5
 
 
@@ -70,6 +71,20 @@ class WorkerGroup:
             worker.group = "auto"
         return joined
 
+    async def free_stuck(self) -> None:
+        """After a join that failed: let those that waited for others come free, kill those that do not."""
+        for worker in self._stuck():
+            worker.tell(Release())
+        waited_s = 0.0
+        while self._stuck() and waited_s < FREE_LIMIT_S:
+            await asyncio.sleep(0.05)
+            waited_s += 0.05
+        for worker in self._stuck():
+            await worker.kill()
+
+    def _stuck(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.alive and worker.running]
+
     async def replace_dead(self) -> list[int]:
         """Empty workers in the place of dead ones; returns their ranks. They still have to join."""
         dead = [worker.rank for worker in self.workers if not worker.alive]
@@ -113,12 +128,12 @@ class WorkerGroup:
         )
         return await worker.ask(join, [listener.fileno()] if worker.rank == 0 else [])
 
-    @staticmethod
-    def _failure(worker: Worker, answer: Frame | BaseException) -> str:
+    def _failure(self, worker: Worker, answer: Frame | BaseException) -> str:
         if isinstance(answer, Frame):
             message = answer.message
-            error = message.error if isinstance(message, Joined) else f"unexpected {type(message).__name__}"
-            return f"rank {worker.rank}: {error}" if error else ""
+            if not isinstance(message, Joined) or message.incarnation != self.incarnation:
+                return f"rank {worker.rank} answered out of turn"
+            return f"rank {worker.rank}: {message.error}" if message.error else ""
         if isinstance(answer, TimeoutError):
             return f"rank {worker.rank} did not join the process group in time"
         return f"rank {worker.rank}: {answer}"

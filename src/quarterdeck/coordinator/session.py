@@ -220,9 +220,7 @@ class Session:
             if last or isinstance(failure, ZygoteLost):
                 await self._give_up(failure)
                 return True
-            for worker in group.workers:
-                if worker.running:  # it did not answer: it will not in the next attempt either
-                    await worker.kill()
+            await group.free_stuck()
             return False
         self._report(joined)
         if replaced:

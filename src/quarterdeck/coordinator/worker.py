@@ -68,6 +68,7 @@ class Worker:
         """Of every thread, as faulthandler wrote them when the process crashed."""
         self.exited: Exited | None = None
         self.running = False
+        """Its main thread has something to do, and has not answered yet."""
         self._zygote = zygote
         self._on_output = on_output
         self._on_death = on_death
@@ -110,13 +111,11 @@ class Worker:
         return await self.ask_raw(encode(message), fds)
 
     async def ask_raw(self, raw: bytes, fds: Sequence[int] = ()) -> Frame:
-        """`running` stays set when the caller stops waiting: the worker still owes its answer."""
+        """As `ask`, with encoded bytes. When the caller stops waiting, the worker still owes its answer."""
         reply = self._expect()
         self._channel.forward(raw, fds)
         self.running = True
-        frame = await reply
-        self.running = False
-        return frame
+        return await reply
 
     async def ask_aside(self, message: Message, timeout_s: float) -> Frame | None:
         """Ask the service thread, which answers also while a cell runs; None if it does not in time."""
@@ -194,6 +193,7 @@ class Worker:
                 self._resolve(self._aside, frame)
             case Started() | Joined() | Outcome() | Fetched():
                 self.drain()
+                self.running = False
                 self._resolve(self._reply, frame)
 
     @staticmethod
