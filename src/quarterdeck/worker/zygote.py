@@ -19,6 +19,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
@@ -78,7 +80,8 @@ class Zygote:
             pass
         for name in _LATER:
             self._serve(0)
-            importlib.import_module(name)
+            with self._reaping():
+                importlib.import_module(name)
         _render_a_traceback()
         self._announce("all", began_s)
 
@@ -106,9 +109,29 @@ class Zygote:
         for fd in ready:
             if fd == control_fd:
                 self._receive()
-            else:
+            elif fd in self._pidfds:
                 self._reap(fd)
         return bool(ready)
+
+    @contextmanager
+    def _reaping(self) -> Iterator[None]:
+        """Report at once the workers that exit during an import, which may take seconds."""
+        busy = False
+
+        def on_child(*_: object) -> None:
+            nonlocal busy
+            if busy:  # signals nest, and the channel's lock does not; `_serve` finds what is missed here
+                return
+            busy = True
+            for pidfd in select.select([*self._pidfds], [], [], 0)[0]:
+                self._reap(pidfd)
+            busy = False
+
+        signal.signal(signal.SIGCHLD, on_child)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _receive(self) -> None:
         frame = self._channel.receive()
