@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,3 +95,17 @@ def test_restart_in_the_middle_of_a_cell_and_shutdown_leave_nothing(busy: Notebo
     busy.shutdown()
     assert seconds_until_gone(pids) < 2
     assert no_file_is_left(busy)
+
+
+def test_a_process_forked_from_the_kernel_does_not_keep_the_session_alive(new_notebook: Notebook) -> None:
+    new_notebook.ok("%load_ext quarterdeck\n%workers start -n 2", deadline_s=60)
+    ours = new_notebook.everything() - {new_notebook.pid}
+    new_notebook.ok(
+        "import os, signal, time\nchild = os.fork()\nif child == 0:\n"
+        "    signal.alarm(6)\n    time.sleep(600)\n    os._exit(0)"
+    )
+    new_notebook.kill()
+    deadline = time.monotonic() + 3
+    while any(os.path.exists(f"/proc/{pid}/exe") for pid in ours) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in ours if os.path.exists(f"/proc/{pid}/exe")]

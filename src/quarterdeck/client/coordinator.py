@@ -130,6 +130,14 @@ class Call:
             raise Refusal(frame.message.text)
         return frame
 
+    def lost(self) -> WorkersLost:
+        return self._coordinator.lost()
+
+    def give_up(self) -> WorkersLost:
+        """The coordinator does not answer: end it, so that the next call starts another."""
+        self._coordinator.process.kill()
+        return self._coordinator.lost()
+
     def close(self) -> None:
         self.channel.close()
 

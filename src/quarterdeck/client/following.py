@@ -10,7 +10,7 @@ import time
 from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.view import CellView
-from quarterdeck.errors import CellInterrupted, UsageError, WorkersLost
+from quarterdeck.errors import CellInterrupted, UsageError
 from quarterdeck.protocol.messages import Cancel, Finished, Message, Notice, Output, Turn, Waiting
 
 _SLOW_START_S = 0.4
@@ -85,7 +85,7 @@ def _interrupt(call: Call, count: int, heard_s: float) -> None:
     except OSError:
         pass  # the end of the channel is there to be read
     if count >= 3 and time.monotonic() - heard_s > _GIVE_UP_S:
-        raise WorkersLost("The coordinator does not answer. `%workers restart` starts anew.")
+        raise call.give_up()
 
 
 def _show(message: Message, view: CellView) -> None:

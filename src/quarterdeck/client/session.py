@@ -76,7 +76,7 @@ class Session:
     """IPython's, which knows the cell number of a function's code."""
     _ledgers: dict[int, Ledger] = field(default_factory=dict)
     _sent: tuple[int, KernelContext] | None = None
-    """The context last sent, and to which coordinator."""
+    """The context that the coordinator has, and which coordinator."""
 
     # ---- cells
 
@@ -112,7 +112,7 @@ class Session:
         try:
             call.channel.send(message, [memfd] if memfd is not None else [])
         except OSError as error:
-            raise coordinator.current().lost() from error
+            raise call.lost() from error
         finally:
             if memfd is not None:
                 os.close(memfd)
@@ -153,25 +153,19 @@ class Session:
     ) -> Iterator[tuple[Call, Turn, Ledger]]:
         """Hold the session. Leaving early gives it back, unchanged."""
         process = coordinator.current()
+        context = _context()
         request = TakeTurn(
             spec=spec,
             ranks=None if ranks is None else list(ranks),
             title=title,
-            context=self._new_context(process),
+            context=context if self._sent != (process.process.pid, context) else None,
         )
         for text in coordinator.take_notices():
             view.notice(text, level="warning")
         with process.call(request) as call:
             turn = await_turn(call, view)
+            self._sent = (process.process.pid, context)
             yield call, turn, self._ledger(process, turn)
-
-    def _new_context(self, process: Coordinator) -> KernelContext | None:
-        """What the next group takes over from this kernel, if it changed."""
-        context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
-        if self._sent == (process.process.pid, context):
-            return None
-        self._sent = (process.process.pid, context)
-        return context
 
     def _ledger(self, process: Coordinator, turn: Turn) -> Ledger:
         """The ledger of this coordinator; what earlier ones knew is void."""
@@ -200,8 +194,8 @@ class Session:
             ledger.sent(plan, turn.workers)
             return pushed.facts
 
-    def pull(self, name: str, rank: int, view: CellView) -> Any:
-        """One rank's value, as a new object of the notebook's."""
+    def pull(self, name: str, target: str, rank: int, view: CellView) -> Any:
+        """One rank's value, as a new object that the caller binds to `target`."""
         with self._turn(f"%pull {name}", GroupSpec(), [rank], view) as (call, _turn, ledger):
             call.channel.send(Fetch(name=name, rank=rank))
             try:
@@ -212,10 +206,11 @@ class Session:
             try:
                 payload = frame.message.payload
                 buffers = map_buffers(frame.fds[0], payload.spans) if frame.fds else []
-                value = loads(payload.data, buffers, self.namespace)[name]
+                value = _load(name, payload.data, buffers, self.namespace)
             finally:
                 close_fds(frame.fds)
-            ledger.pulled(name, value)
+            if target == name:
+                ledger.pulled(name, value)
             return value
 
     # ---- questions
@@ -223,12 +218,13 @@ class Session:
     def control(self, request: Control) -> tuple[str, list[str]]:
         """Start, restart, stop or interrupt; the answer and the notices on the way."""
         process = coordinator.current()
-        request.context = self._new_context(process)
+        request.context = _context()
         notices = coordinator.take_notices()
         with process.call(request) as call:
             while not isinstance(message := answer(call), Answer):
                 if isinstance(message, Notice):
                     notices.append(message.text)
+        self._sent = (process.process.pid, request.context)
         return message.text, notices
 
     def ask(self, what: Any) -> Answer:
@@ -252,6 +248,21 @@ class Session:
                 return call.receive().message if call.channel.poll(_ASIDE_LIMIT_S) else None
         except (WorkersLost, Refusal):
             return None
+
+
+def _context() -> KernelContext:
+    """What a new group takes over from this kernel."""
+    return KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
+
+
+def _load(name: str, data: bytes, buffers: list[memoryview], namespace: dict[str, Any]) -> Any:
+    try:
+        return loads(data, buffers, namespace)[name]
+    except Exception as error:
+        hint = "Pull the plain module: `net = model.module` on the workers, then `%pull net`."
+        about_groups = "rocess group" in str(error)
+        text = f"`{name}` cannot be rebuilt in the notebook: {type(error).__name__}: {error}"
+        raise UsageError(text, hint if about_groups else "") from None
 
 
 def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:

@@ -50,7 +50,7 @@ class WorkerGroup:
     async def start(self) -> None:
         """Fork all workers and let them join. Raises GroupFailed; nothing is left running then."""
         ranks = range(self.plan.nproc_per_node)
-        self.workers = list(await asyncio.gather(*(self._new_worker(rank) for rank in ranks)))
+        self.workers = await self._new_workers(ranks)
         await self.join(fresh=ranks)
 
     async def join(self, fresh: Collection[int] = ()) -> list[Joined]:
@@ -88,8 +88,8 @@ class WorkerGroup:
     async def replace_dead(self) -> list[int]:
         """Empty workers in the place of dead ones; returns their ranks. They still have to join."""
         dead = [worker.rank for worker in self.workers if not worker.alive]
-        for rank, worker in zip(dead, await asyncio.gather(*map(self._new_worker, dead)), strict=True):
-            self.workers[rank] = worker
+        for worker in await self._new_workers(dead):
+            self.workers[worker.rank] = worker
         return dead
 
     async def stop(self, grace_s: float = LEAVE_GRACE_S) -> None:
@@ -97,6 +97,16 @@ class WorkerGroup:
 
     async def kill(self) -> None:
         await asyncio.gather(*(worker.kill() for worker in self.workers))
+
+    async def _new_workers(self, ranks: Collection[int]) -> list[Worker]:
+        """All of them, or none: those that came up are ended when one does not."""
+        made = await asyncio.gather(*map(self._new_worker, ranks), return_exceptions=True)
+        workers = [worker for worker in made if isinstance(worker, Worker)]
+        for problem in made:
+            if isinstance(problem, BaseException):
+                await asyncio.gather(*(worker.kill() for worker in workers))
+                raise problem
+        return workers
 
     async def _new_worker(self, rank: int) -> Worker:
         worker = Worker(rank, self._zygote, self._on_output, self._on_death)

@@ -41,6 +41,22 @@ async def _serve(control: socket.socket, guard_fd: int) -> None:
             calls.add(Call(socket.socket(fileno=fd), session, calls.discard))
 
     AsyncChannel(control, on_call, ended.set)
+    _end_with_kernel(ended)
     await ended.wait()
     signal.setitimer(signal.ITIMER_REAL, _CLOSE_LIMIT_S)  # its default action ends this process
     await session.close()
+
+
+def _end_with_kernel(ended: asyncio.Event) -> None:
+    """A process that user code had forked from the kernel holds copies of our descriptors: ends of file do
+    not come then, the end of the kernel does.
+    """
+    kernel = os.getppid()
+    try:
+        pidfd = os.pidfd_open(kernel)
+    except ProcessLookupError:
+        ended.set()
+        return
+    asyncio.get_running_loop().add_reader(pidfd, ended.set)
+    if os.getppid() != kernel:
+        ended.set()

@@ -35,11 +35,12 @@ class Nursery:
         return [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
 
     def renew(self, context: KernelContext) -> str:
-        """End a warm zygote that is outdated, and with it its workers; a notice if it was."""
+        """End the zygotes if they are outdated, and with them their workers; a notice if they were."""
         changed = self.outdated(context)
         if not changed:
             return ""
-        self._zygotes.pop(False).close()
+        self.close()
+        self._zygotes.clear()
         return f"{', '.join(changed)} changed: torch is imported anew for the workers."
 
     def close(self) -> None:

@@ -66,6 +66,9 @@ class CellRun:
         """Ranks were interrupted or their sockets shut, also if user code caught that and went on."""
         return self._ladder is not None
 
+    def waits_for(self, worker: Worker) -> bool:
+        return worker in self._running()
+
     def stop(self, reason: Reason) -> None:
         """Begin the ladder; when it is under way already, skip to its next step."""
         if self._stopped in (None, "failure") and reason != "failure":

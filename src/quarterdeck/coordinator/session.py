@@ -24,7 +24,8 @@ from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
-SETUP_TIMEOUT_S = 60.0
+SETUP_TIMEOUT_S = 30.0
+"""For a set-up cell on a replaced rank; one that waits for the other ranks would never end."""
 
 
 class Session:
@@ -173,7 +174,9 @@ class Session:
     async def kill_running(self) -> None:
         """A restart or stop that does not wait for the cell that runs. Outside a turn."""
         if self.run is not None and self.group is not None:
+            self._stopping = True
             await self.group.kill()
+            self._stopping = False
 
     # ---- cells
 
@@ -196,7 +199,8 @@ class Session:
 
     def _needs_mending(self, outcomes: Sequence[Outcome]) -> bool:
         owners = {worker.group for worker in self.workers()}
-        return any(o.state != "ok" for o in outcomes) or len(owners) != 1 or "none" in owners
+        dead = any(not worker.alive for worker in self.workers())
+        return dead or any(o.state != "ok" for o in outcomes) or len(owners) != 1 or "none" in owners
 
     async def mend(self) -> None:
         """A new incarnation of all ranks; empty workers for the dead, with the set-up cells. In a turn."""
@@ -256,9 +260,20 @@ class Session:
             run = CellRun(workers, SETUP_TIMEOUT_S, self._oom, lambda _: None)
             finished = await run.execute(raw, fds)
             if finished.root_cause is not None or finished.stopped:
+                who = ", ".join(map(str, ranks))
                 self._notices.append(
-                    f"A --setup cell failed on the replaced rank {', '.join(map(str, ranks))}."
+                    f"A --setup cell failed on the replaced rank {who}. It runs there alone, so it must not "
+                    "wait for other ranks."
                 )
+            if run.disturbed and self.group is not None:
+                await self._join_again()
+
+    async def _join_again(self) -> None:
+        assert self.group is not None
+        try:
+            await self.group.join()
+        except GroupFailed as failure:
+            await self._give_up(failure)
 
     # ---- events
 
@@ -269,15 +284,19 @@ class Session:
         self.sink(output, raw)
 
     def _on_death(self, worker: Worker) -> None:
-        if self._stopping or self.run is not None or self.state != "idle" or worker not in self.workers():
+        """Of a worker that no running cell waits for: that cell's outcome would tell."""
+        followed = self.run is not None and self.run.waits_for(worker)
+        if self._stopping or followed or worker not in self.workers():
             return
         assert worker.exited is not None
         outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
         lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
         if worker.exited.pid:  # otherwise it died with the zygote, and there is nothing to replace it from
             self._notices.append(
-                f"rank {worker.rank} {outcome.evalue}, while no cell ran, and was replaced{lost}."
+                f"rank {worker.rank} {outcome.evalue}, while it ran no cell, and was replaced{lost}."
             )
+        if self.state != "idle":
+            return  # what goes on now mends it at its end
         task = asyncio.get_running_loop().create_task(self._mend_idle())
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -60,7 +60,7 @@ class QuarterdeckMagics(Magics):
         asked = options.pull_parser().parse_line(line)
         target = options.pull_target(asked)
         with _view(self.shell) as view:
-            value = self.session.pull(asked.name, asked.rank, view)
+            value = self.session.pull(asked.name, target, asked.rank, view)
         self.shell.user_ns[target] = value
 
     def _run_cell(self, magic: str, asked: CellOptions, cell: str, in_process: bool) -> None:

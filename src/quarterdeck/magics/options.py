@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_line(self, line: str) -> argparse.Namespace:
         try:
-            words = shlex.split(line)
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise UsageError(f"{self.prog}: {error} in {line!r}") from None
         options, unknown = self.parse_known_args(words)

@@ -44,6 +44,7 @@ class TravelTable:
         reference = self._held.get(travel_id)
         obj = None if reference is None else reference()
         if obj is None:
+            self._dropped.append(travel_id)  # said again: the sender must have missed it
             raise Gone(travel_id)
         return obj
 

@@ -95,7 +95,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler that prints may come in the middle of a send
 
     @classmethod
     def from_fd(cls, fd: int) -> Channel:

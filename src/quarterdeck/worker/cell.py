@@ -9,6 +9,7 @@ from typing import Any
 
 from quarterdeck.protocol.messages import Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts
+from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell
 from quarterdeck.worker.sockets import is_secondary
 
@@ -54,23 +55,31 @@ def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
         return outcome
     outcome.state = "error"
     outcome.ename = type(error).__name__
-    outcome.evalue = str(error)
+    outcome.evalue = _text_of(error)
     outcome.secondary = is_secondary(error)
     if isinstance(error, SystemExit):
-        outcome.exitcode = error.code if isinstance(error.code, int) else 1
+        outcome.exitcode = error.code & 0xFF if isinstance(error.code, int) else 1
     outcome.missing_name = _missing_name(shell, error)
     if outcome.missing_name and isinstance(error, KeyError):
         outcome.ename = "NameError"
         outcome.evalue = f"name {outcome.missing_name!r} is not defined on the workers"
-    outcome.traceback = list(shell.traceback_lines) or [f"{outcome.ename}: {outcome.evalue}"]
+    lines = shell.traceback_lines or [f"{outcome.ename}: {outcome.evalue}"]
+    outcome.traceback = [wire_text(line) for line in lines]
     return outcome
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return wire_text(str(error))
+    except Exception as failed:
+        return f"(its text cannot be had: __str__ raised {type(failed).__name__})"
 
 
 def _missing_name(shell: WorkerShell, error: BaseException) -> str:
     if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
-        return error.name or ""
+        return wire_text(error.name or "")
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
-        name, line = error.args[0], _raising_line(error)
+        name, line = wire_text(error.args[0]), _raising_line(error)
         if name not in shell.user_ns and ("globals()" in line or "locals()" in line):
             return name
     return ""

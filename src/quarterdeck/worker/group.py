@@ -49,7 +49,7 @@ class Group:
         self._user_groups = 0
         sockets.forget()
         self._connect(join, listen_fd)
-        revival = revive.revive(lambda: self._init_auto(join), join.incarnation)
+        revival = revive.revive(lambda: self._init_auto(join), self._agree(join), join.incarnation)
         return Joined(
             incarnation=join.incarnation,
             revived=revival.count,
@@ -101,6 +101,15 @@ class Group:
         store = c10d.PrefixStore(f"incarnation/{join.incarnation}/auto", self._store)
         self._real_init(join.backend, store=store, rank=join.rank, world_size=join.world_size)
         self._owner = "auto"
+
+    def _agree(self, join: Join) -> revive.Agree:
+        store = c10d.PrefixStore(f"incarnation/{join.incarnation}/groups", self._store)
+
+        def agree(names: list[str]) -> list[set[str]]:
+            store.set(str(join.rank), "\n".join(names))
+            return [set(store.get(str(rank)).decode().split("\n")) for rank in range(join.world_size)]
+
+        return agree
 
     def _hook_torch(self) -> None:
         build = c10d._new_process_group_helper

@@ -4,6 +4,7 @@ of the worker.
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,9 @@ INJECTED = ("rank", "local_rank", "world_size", "device")
 
 
 _SHARED = (int, float, complex, str, bytes, tuple, frozenset, type(None))
+
+
+_CODE = (type, types.FunctionType, types.ModuleType)
 
 
 class Names:
@@ -40,11 +44,16 @@ class Names:
         replaced = {
             name: describe(self.namespace[name])
             for name in values
-            if name in self.namespace and self._owner(name) == "worker"
+            if name in self.namespace and not self._is_refresh(name)
         }
         self.namespace.update(values)
         self._travelled.update({name: _holder(value) for name, value in values.items()})
         return replaced
+
+    def _is_refresh(self, name: str) -> bool:
+        """What travelled by itself and cannot have changed here: nothing is lost when it is sent again."""
+        value = self.namespace[name]
+        return self._owner(name) == "notebook" and isinstance(value, (*_SHARED, *_CODE))
 
     def fetch(self, name: str) -> tuple[Payload, int | None]:
         """Pickle one value for the notebook. Raises KeyError if there is none."""
@@ -64,7 +73,7 @@ class Names:
         now: dict[str, Owner] = {
             name: self._owner(name)
             for name in self.namespace
-            if name not in self._hidden and not name.startswith("__")
+            if isinstance(name, str) and name not in self._hidden and not name.startswith("__")
         }
         for name in [name for name in self._travelled if now.get(name) != "notebook"]:
             del self._travelled[name]

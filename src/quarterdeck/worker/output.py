@@ -29,6 +29,11 @@ _libc = ctypes.CDLL(None)
 Stream = Literal["stdout", "stderr"]
 
 
+def wire_text(text: str) -> str:
+    """As UTF-8 can carry it, and exactly a str: user code has lone surrogates, and classes of its own."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class Emitter:
     """Sends `Output` messages of one rank. Thread-safe; order is the order of the calls."""
 
@@ -65,7 +70,7 @@ class Emitter:
 
     def flush(self) -> None:
         with shield, self._lock:
-            text = "".join(self._parts)
+            text = wire_text("".join(self._parts))
             self._parts.clear()
             self._chars = 0
             self._dirty.clear()
@@ -88,6 +93,7 @@ class RankStream(io.TextIOBase):
         self._emitter = emitter
         self._stream = stream
         self._fd = fd
+        self._pid = os.getpid()
         self.buffer = io.FileIO(fd, "w", closefd=False)
 
     @property
@@ -107,12 +113,16 @@ class RankStream(io.TextIOBase):
     def write(self, text: str, /) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if text:
+        if text and os.getpid() == self._pid:
             self._emitter.write(self._stream, text)
+        elif text:
+            # In a forked child, by a logging handler: the emitter's lock may have been held at the fork.
+            os.write(self._fd, text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def flush(self) -> None:
-        self._emitter.flush()
+        if os.getpid() == self._pid:
+            self._emitter.flush()
 
 
 def install(emitter: Emitter) -> None:

@@ -43,8 +43,15 @@ class _SubGroup:
     timeout: Any
 
 
-def revive(rebuild: Callable[[], None], incarnation: int) -> Revival:
+Agree = Callable[[list[str]], list[set[str]]]
+"""Gives the names of this rank's groups to the others, and returns those of every rank."""
+
+
+def revive(rebuild: Callable[[], None], agree: Agree, incarnation: int) -> Revival:
     """Replace every group; `rebuild` makes the new default group (`init_process_group` on a fresh store).
+
+    A group is made again only if all its ranks still have it: one that was replaced does not, and the others
+    would wait for it.
 
     torch names groups by counting them on each rank, and ranks only meet under the same name: after a fault,
     in which one rank made a group alone, the counts differ. So every incarnation starts from a count of its
@@ -59,9 +66,14 @@ def revive(rebuild: Callable[[], None], incarnation: int) -> Revival:
         dist.destroy_process_group()
     c10d._world.group_count = incarnation * _NAMES_PER_INCARNATION
     rebuild()
-    swaps = [(old_default, c10d._world.default_pg)] if old_default is not None else []
-    swaps += [(sub.group, _remake(sub)) for sub in subgroups]
     result = Revival()
+    swaps = [(old_default, c10d._world.default_pg)] if old_default is not None else []
+    names = agree([sub.name for sub in subgroups])
+    for sub in subgroups:
+        if all(sub.name in names[rank] for rank in sub.ranks):
+            swaps.append((sub.group, _remake(sub)))
+        else:
+            result.not_revived.append(_lost_group(sub))
     for module in modules:
         _revive_ddp(module, swaps, result)
     result.count += sum(_replace_references(old, new) for old, new in swaps)
@@ -113,6 +125,15 @@ def _remake(sub: _SubGroup) -> Any:
     return new
 
 
+def _lost_group(sub: _SubGroup) -> str:
+    namespace = sys.modules["__main__"].__dict__
+    variables = [f"`{name}`" for name, value in namespace.items() if value is sub.group]
+    called = f" ({', '.join(variables)})" if variables else ""
+    return (
+        f"the process group of ranks {', '.join(map(str, sub.ranks))}{called}, make it again with new_group"
+    )
+
+
 def _revive_ddp(module: Any, swaps: list[tuple[Any, Any]], result: Revival) -> None:
     held = module.process_group
     replacement = next((new for old, new in swaps if old is held), None)
@@ -150,7 +171,8 @@ def _replace_references(old: Any, new: Any) -> int:
         if type(value) is dict and not gc.is_tracked(value)
     ]
     count = 0
-    for holder in [*gc.get_referrers(old), *untracked]:
+    frozen = sys.modules["__main__"].__dict__  # made in the zygote: the collector does not look at it
+    for holder in [frozen, *gc.get_referrers(old), *untracked]:
         if isinstance(holder, (types.FrameType, types.CellType, tuple)):
             continue
         count += _replace_in(holder, old, new)

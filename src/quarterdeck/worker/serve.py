@@ -9,11 +9,14 @@ Called through `spawn_helper` in a process the zygote has just forked (or starte
 
 from __future__ import annotations
 
+import builtins
 import os
 import queue
 import signal
+import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,11 +61,13 @@ def serve(channel_fd: int) -> None:
 class _Worker:
     channel: Channel
     frames: queue.SimpleQueue[Frame] = field(default_factory=queue.SimpleQueue)
+    questions: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
     rank: int = 0
 
     def run(self) -> None:
         self.channel.send(Started(pid=os.getpid()))
-        threading.Thread(target=self._listen, name="quarterdeck-service", daemon=True).start()
+        for work, name in ((self._listen, "quarterdeck-service"), (self._assist, "quarterdeck-assist")):
+            threading.Thread(target=work, name=name, daemon=True).start()
         self._prepare()
         while True:
             frame = self.frames.get()
@@ -71,8 +76,19 @@ class _Worker:
                 return
             try:
                 self._handle(frame)
+            except Exception as bug:  # ours: the worker and its variables must outlive it
+                traceback.print_exc()
+                self._apologise(frame.message, f"quarterdeck itself failed: {type(bug).__name__}: {bug}")
             finally:
                 close_fds(frame.fds)
+
+    def _apologise(self, request: Message, text: str) -> None:
+        if isinstance(request, RunCell):
+            outcome = Outcome(rank=self.rank, state="error", ename="RuntimeError", evalue=text)
+            outcome.traceback, outcome.group = [text], self.group.owner
+            self.channel.send(outcome)
+        else:
+            self.channel.send(Fetched(error=text))
 
     def _prepare(self) -> None:
         from quarterdeck.worker.group import Group
@@ -81,6 +97,8 @@ class _Worker:
         self.emitter = output.Emitter(self.channel.send)
         self.shell.emitter = self.emitter
         output.install(self.emitter)
+        sys.breakpointhook = _no_breakpoint
+        builtins.input = _no_input
         self.names = Names(self.shell.user_ns)
         self.group = Group()
 
@@ -92,16 +110,29 @@ class _Worker:
                 case Raise(reason=reason):
                     interrupts.deliver(reason)
                 case Release():
-                    self.group.release()
-                case Complete() as request:
-                    self._answer(self._complete, request, Completed(matches=[], start=0, end=0))
-                case Inspect() as request:
-                    self._answer(self._inspect, request, Inspected(found=False))
+                    self._release()
+                case Complete() | Inspect() as request:
+                    self.questions.put(request)
                 case message:
                     if isinstance(message, (RunCell, Install, Fetch)):
                         interrupts.expect()
                     self.frames.put(frame)
         os._exit(0)  # the coordinator is gone
+
+    def _release(self) -> None:
+        try:
+            self.group.release()
+        except Exception:  # whatever it was, this thread has to hear what comes next
+            traceback.print_exc()
+
+    def _assist(self) -> None:
+        """Completion and inspection run user code, in `__dir__` and `__repr__`, that may never end."""
+        while True:
+            request = self.questions.get()
+            if isinstance(request, Complete):
+                self._answer(self._complete, request, Completed(matches=[], start=0, end=0))
+            else:
+                self._answer(self._inspect, request, Inspected(found=False))
 
     def _answer(self, reply: Any, request: Message, otherwise: Message) -> None:
         try:
@@ -228,6 +259,14 @@ class _Worker:
 
         values = {name: self.names.namespace[name]}
         return f"it cannot be pickled: {name_culprit(values, self.names.namespace, error)}"
+
+
+def _no_breakpoint(*_: object, **__: object) -> None:
+    raise RuntimeError("breakpoint() has no debugger on a worker: run the cell with `--debug`")
+
+
+def _no_input(*_: object) -> str:
+    raise EOFError("input() has nobody to ask on a worker")
 
 
 def shell_of_this_process() -> WorkerShell:

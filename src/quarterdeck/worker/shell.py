@@ -23,7 +23,7 @@ from traitlets.config import Config
 
 from quarterdeck.protocol.messages import Output
 from quarterdeck.worker.interrupts import interrupts
-from quarterdeck.worker.output import Emitter
+from quarterdeck.worker.output import Emitter, wire_text
 from quarterdeck.worker.sockets import is_secondary
 
 
@@ -34,7 +34,7 @@ def wire_bundle(data: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, bytes):
             wire[mime] = base64.b64encode(value).decode("ascii")
         else:
-            wire[mime] = value if isinstance(value, str) else json.dumps(value, default=repr)
+            wire[mime] = wire_text(value if isinstance(value, str) else json.dumps(value, default=repr))
     return wire
 
 
@@ -124,6 +124,10 @@ class WorkerShell(InteractiveShell):
             raise KeyboardInterrupt
 
     system = system_piped
+
+    def ask_exit(self) -> None:
+        """`exit()` and `quit()`: the end of the cell."""
+        raise SystemExit
 
     def enable_gui(self, gui: str | None = None) -> None:
         """A worker has no screen; `%matplotlib inline` asks for none, and must not fail."""

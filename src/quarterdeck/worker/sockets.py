@@ -21,7 +21,11 @@ _before: list[dict[int, str]] = []
 def _open_sockets() -> dict[int, str]:
     """Descriptor -> "socket:[inode]" of every socket of this process."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # no descriptor is left to list them with
+        names = [str(fd) for fd in _ours]
+    for name in names:
         try:
             link = os.readlink(f"/proc/self/fd/{name}")
         except OSError:

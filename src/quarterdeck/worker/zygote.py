@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -145,7 +146,14 @@ class Zygote:
 
     def _start(self, request: Fork, frame: Frame) -> None:
         start = self._fork if request.start_method == "fork" else self._spawn
-        pid = start(frame.fds)
+        try:
+            pid = start(frame.fds)
+        except OSError as error:  # no memory, too many processes: this worker cannot be, the others live on
+            print(f"a worker could not be started: {error}", file=sys.stderr, flush=True)
+            close_fds(frame.fds)
+            self._channel.send(Forked(life=request.life, pid=0))
+            self._channel.send(Exited(life=request.life, pid=0, status=1 << 8))
+            return
         self._pids[request.life] = pid
         self._pidfds[os.pidfd_open(pid)] = request.life
         close_fds(frame.fds)
@@ -165,6 +173,8 @@ class Zygote:
             close_fds(list(self._pidfds))
             worker_main(parent, self._guard_fd, fds)
             status = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode("utf-8", "replace"))
         finally:
             os._exit(status)
 
