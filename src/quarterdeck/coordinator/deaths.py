@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.messages import Exited, Outcome
+from quarterdeck.protocol.stacks import FRAME, cell_number
 
 _CAUSES = {
     signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
@@ -20,7 +21,6 @@ _CAUSES = {
 }
 
 _WITH_ZYGOTE = "ended with the zygote, the process that workers are forked from, which is gone"
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE)
 _OURS = ("quarterdeck/worker/", "IPython/core/", "<string>", "<frozen ")
 _FRAMES_SHOWN = 4
 
@@ -98,11 +98,11 @@ def _where(stacks: str) -> list[str]:
     _, _, crash = stacks.rpartition("Fatal Python error")
     _, current, after = crash.partition("Current thread")
     threads = (after if current else crash.rpartition("\nThread ")[2]).split("\n\n")
-    frames = [frame for frame in _FRAME.finditer(threads[0]) if not any(o in frame["file"] for o in _OURS)]
+    frames = [frame for frame in FRAME.finditer(threads[0]) if not any(o in frame["file"] for o in _OURS)]
     return [_frame_words(frame) for frame in frames[:_FRAMES_SHOWN]]
 
 
 def _frame_words(frame: re.Match[str]) -> str:
-    cell = re.match(r"<ipython-input-(\d+)-", frame["file"])
-    file = f"Cell In[{cell[1]}]" if cell else frame["file"]
+    cell = cell_number(frame["file"])
+    file = frame["file"] if cell is None else f"Cell In[{cell}]"
     return f"{file}, line {frame['line']}, in {frame['function']}"

@@ -174,16 +174,14 @@ class Session:
     async def kill_running(self) -> None:
         """A restart or stop that does not wait for the cell that runs. Outside a turn."""
         if self.run is not None and self.group is not None:
-            self._stopping = True
-            await self.group.kill()
-            self._stopping = False
+            await self._kill(self.group)
 
     # ---- cells
 
     async def run_cell(
         self, run: CellRun, cell: RunCell, raw: bytes, fds: Sequence[int]
     ) -> tuple[Finished, bool]:
-        """Run it; the second value says whether `after_cell` has something to mend."""
+        """Run it; the second value says whether `mend` has something to do."""
         self.state, self.run = "busy", run
         try:
             finished = await run.execute(raw, fds)
@@ -238,10 +236,14 @@ class Session:
             "are lost. The next cell starts new ones."
         )
         if self.group is not None:
-            self._stopping = True
-            await self.group.kill()
-            self._stopping = False
+            await self._kill(self.group)
         self.group = None
+
+    async def _kill(self, group: WorkerGroup) -> None:
+        """Deaths that nobody needs to be told of."""
+        self._stopping = True
+        await group.kill()
+        self._stopping = False
 
     def _report(self, joined: Sequence[Joined]) -> None:
         not_revived = sorted({text for answer in joined for text in answer.not_revived})

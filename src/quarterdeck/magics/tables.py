@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from quarterdeck.protocol.messages import Answer, RankStatus
+from quarterdeck.protocol.stacks import FRAME, cell_number
 
 _CELL = "padding:4px 12px 4px 0;text-align:{align};font-variant-numeric:tabular-nums"
 _HEAD = "color:var(--jp-ui-font-color2,#5f6368);font-weight:500;"
@@ -82,7 +83,6 @@ def _text_table(rows: list[list[str]], heads: list[str] | None) -> list[str]:
     ]
 
 
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
 _OURS = ("quarterdeck/worker/", "IPython/core/interactiveshell.py", "IPython/core/async_helpers.py")
 
 
@@ -102,7 +102,7 @@ def stacks_text(shell: Any, answer: Answer) -> str:
 def _main_thread(stack: str) -> list[re.Match[str]]:
     """faulthandler lists the newest frame first, and the main thread last."""
     main = re.split(r"^(?:Current thread|Thread) .*$", stack, flags=re.MULTILINE)[-1]
-    frames = [match for line in main.splitlines() if (match := _FRAME.match(line))]
+    frames = [match for line in main.splitlines() if (match := FRAME.match(line))]
     return [frame for frame in reversed(frames) if not _is_ours(frame["file"])]
 
 
@@ -116,18 +116,17 @@ def _is_ours(file: str) -> bool:
 
 def _frame_words(shell: Any, frame: re.Match[str]) -> str:
     file, line = frame["file"], int(frame["line"])
-    cell = re.match(r"<ipython-input-(\d+)-", file)
-    number = cell[1] if cell else getattr(shell.compile, "_filename_map", {}).get(file)
+    cell = cell_number(file)
+    number = cell if cell is not None else getattr(shell.compile, "_filename_map", {}).get(file)
     where = f"Cell In[{number}], line {line}" if number else f"{file}:{line}"
-    source = _source_line(shell, file, line, number if cell else None)
+    source = _source_line(shell, file, line, cell)
     return f"{where}, in {frame['function']}" + (f"\n      {source}" if source else "")
 
 
-def _source_line(shell: Any, file: str, line: int, cell_number: str | None) -> str:
+def _source_line(shell: Any, file: str, line: int, cell: int | None) -> str:
     """Of a worker's cell: from the notebook's own input history, whose first line is the magic line."""
-    if cell_number is not None:
+    if cell is not None:
         inputs = shell.user_ns.get("In", [])
-        number = int(cell_number)
-        lines = shell.history_manager.input_hist_raw[number].splitlines() if number < len(inputs) else []
+        lines = shell.history_manager.input_hist_raw[cell].splitlines() if cell < len(inputs) else []
         return lines[line - 1].strip() if 0 < line <= len(lines) else ""
     return linecache.getline(file, line).strip()

@@ -55,7 +55,7 @@ def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
         return outcome
     outcome.state = "error"
     outcome.ename = type(error).__name__
-    outcome.evalue = _text_of(error)
+    outcome.evalue = text_of(error)
     outcome.secondary = is_secondary(error)
     if isinstance(error, SystemExit):
         outcome.exitcode = error.code & 0xFF if isinstance(error.code, int) else 1
@@ -68,7 +68,8 @@ def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
     return outcome
 
 
-def _text_of(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Its message, whatever the class of user code makes of it."""
     try:
         return wire_text(str(error))
     except Exception as failed:

@@ -14,11 +14,7 @@ from quarterdeck.payload.pickler import TravelTable, dumps, loads
 from quarterdeck.protocol.messages import Owner, Payload
 
 INJECTED = ("rank", "local_rank", "world_size", "device")
-
-
 _SHARED = (int, float, complex, str, bytes, tuple, frozenset, type(None))
-
-
 _CODE = (type, types.FunctionType, types.ModuleType)
 
 
@@ -35,20 +31,20 @@ class Names:
     def inject(self, values: dict[str, Any]) -> None:
         self.namespace.update(values)
 
-    def install(self, payload: Payload, memfd: int | None) -> dict[str, str]:
-        """Bind what travelled; returns a short description of each worker-owned value it replaced."""
-        if not payload.names:
-            return {}
+    def install(self, payload: Payload, memfd: int | None) -> None:
+        """Bind what travelled."""
         buffers = map_buffers(memfd, payload.spans) if memfd is not None else []
         values = loads(payload.data, buffers, self.namespace, self._table)
-        replaced = {
-            name: describe(self.namespace[name])
-            for name in values
-            if name in self.namespace and not self._is_refresh(name)
-        }
         self.namespace.update(values)
         self._travelled.update({name: _holder(value) for name, value in values.items()})
-        return replaced
+
+    def replaced_by(self, names: Iterable[str]) -> dict[str, str]:
+        """A short description of each value that is lost when these names are bound anew."""
+        return {
+            name: describe(self.namespace[name])
+            for name in names
+            if name in self.namespace and not self._is_refresh(name)
+        }
 
     def _is_refresh(self, name: str) -> bool:
         """What travelled by itself and cannot have changed here: nothing is lost when it is sent again."""
@@ -57,7 +53,7 @@ class Names:
 
     def fetch(self, name: str) -> tuple[Payload, int | None]:
         """Pickle one value for the notebook. Raises KeyError if there is none."""
-        pickled = dumps({name: self.namespace[name]}, self.namespace, lambda _: None, lambda _: 0)
+        pickled = dumps({name: self.namespace[name]}, self.namespace)
         memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
         return Payload(data=pickled.data, spans=spans, names=[name]), memfd
 

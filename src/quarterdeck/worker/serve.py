@@ -2,7 +2,8 @@
 
     coordinator --> service thread --(queue)--> main thread: Join, RunCell, Install, Fetch, Leave
                          |
-                         +-- at once, also while a cell runs: Raise, Release, Complete, Inspect
+                         +-- at once, also while a cell runs: Raise, Release
+                         +--(queue)--> assisting thread: Complete, Inspect
 
 Called through `spawn_helper` in a process the zygote has just forked (or started).
 """
@@ -42,7 +43,7 @@ from quarterdeck.protocol.messages import (
     Started,
 )
 from quarterdeck.worker import output, setup
-from quarterdeck.worker.cell import run_cell
+from quarterdeck.worker.cell import run_cell, text_of
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.names import Names
@@ -213,10 +214,10 @@ class _Worker:
             return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
         except Exception as error:
             outcome = Outcome(rank=0, state="error", time_unix_ns=time.time_ns(), installed=False)
-            outcome.ename, outcome.evalue = type(error).__name__, str(error)
+            outcome.ename, outcome.evalue = type(error).__name__, text_of(error)
             names = ", ".join(cell.payload.names)
             outcome.traceback = [
-                f"{outcome.ename}: {error}",
+                f"{outcome.ename}: {outcome.evalue}",
                 f"It was raised while {names} were unpickled on the worker, before the cell's first line.",
             ]
             return self._complete_outcome(outcome)
@@ -232,9 +233,10 @@ class _Worker:
     def _install(self, install: Install, memfd: int | None) -> Fetched:
         try:
             with interrupts.user_code():
-                replaced = self.names.install(install.payload, memfd)
+                replaced = self.names.replaced_by(install.payload.names)
+                self.names.install(install.payload, memfd)
         except (Exception, KeyboardInterrupt) as error:
-            return Fetched(error=f"{type(error).__name__}: {error}")
+            return Fetched(error=f"{type(error).__name__}: {text_of(error)}")
         names, _ = self.names.changes()
         return Fetched(names=names, replaced=replaced)
 

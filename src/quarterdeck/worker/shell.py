@@ -75,7 +75,7 @@ class _ResultHook(DisplayHook):
 
 
 class WorkerShell(InteractiveShell):
-    """Runs cells; see `make`. `cell_number` is the notebook's execution count, used in tracebacks."""
+    """Runs cells; see `make`. `execution_count` is the notebook's, for tracebacks."""
 
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_ResultHook)
