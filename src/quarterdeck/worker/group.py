@@ -9,6 +9,7 @@ yields to its `init_process_group`.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +21,10 @@ from torch.distributed import distributed_c10d as c10d
 from quarterdeck.protocol.messages import Join, Joined
 from quarterdeck.worker import revive, sockets
 
+_SETTLE_S = 0.005
+"""Before a group is destroyed: gloo's thread may still hold the last work, and a rank once hung in the end of
+its group, right after a collective.
+"""
 _STORE_TIMEOUT = timedelta(minutes=30)
 
 Owner = Literal["auto", "user", "none"]
@@ -123,6 +128,15 @@ class Group:
         def init_process_group(*args: Any, **kwargs: Any) -> None:
             self._init_for_user(*args, **kwargs)
 
+        destroy = c10d.destroy_process_group
+
+        def destroy_process_group(*args: Any, **kwargs: Any) -> None:
+            time.sleep(_SETTLE_S)
+            destroy(*args, **kwargs)
+
+        destroy_process_group.__doc__ = destroy.__doc__
+        c10d.destroy_process_group = destroy_process_group
+        dist.destroy_process_group = destroy_process_group
         init_process_group.__doc__ = self._real_init.__doc__
         c10d.init_process_group = init_process_group
         dist.init_process_group = init_process_group
