@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quarterdeck.errors import (
-        CellFailed,
-        CellInterrupted,
-        CellTimedOut,
         QuarterdeckError,
+        RunFailed,
+        RunInterrupted,
+        RunTimedOut,
         UsageError,
         WorkersLost,
     )
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "CellFailed",
-    "CellInterrupted",
-    "CellTimedOut",
     "QuarterdeckError",
+    "RunFailed",
+    "RunInterrupted",
+    "RunTimedOut",
     "UsageError",
     "WorkersLost",
     "__version__",

@@ -1,18 +1,19 @@
 """Exceptions of quarterdeck. Pure: importable in every process.
 
     Exception
-      QuarterdeckError              base of all; what its text says is all that the notebook shows
-        UsageError                  a wrong option or a request that cannot be; nothing was started
-        WorkersLost                 coordinator or workers vanished outside a cell's own failure
-        CellFailed                  a rank raised or died; the other ranks' variables are kept
-          CellTimedOut              ran longer than --timeout
-          CellInterrupted           stopped by the user; also a KeyboardInterrupt
+      QuarterdeckError          base of all; what its text says is all that the notebook shows
+        UsageError              a wrong option or a request that cannot be; nothing was started
+        WorkersLost             coordinator or workers vanished outside a run's own failure
+        RunFailed               a rank of a cell or function raised or died
+          RunTimedOut           ran longer than its time-out
+          RunInterrupted        stopped by the user; also a KeyboardInterrupt
+      RecoverableError          for user code to raise: a failure that a restart may cure
 
-CellInterrupted is both: `except KeyboardInterrupt` around a cell works as in any notebook, and code that
-handles every CellFailed handles it too. As an error of its cell it ends "Run All" like any other.
+RunInterrupted is both: `except KeyboardInterrupt` around a cell works as in any notebook, and code that
+handles every RunFailed handles it too. As an error of its cell it ends "Run All" like any other.
 
-Each renders itself (`_render_traceback_` is IPython's hook): the frames of the notebook side say nothing to
-the user.
+Each QuarterdeckError renders itself (`_render_traceback_` is IPython's hook): the frames of the notebook side
+say nothing to the user.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class WorkersLost(QuarterdeckError):
     """The session's processes are gone; the next cell starts new ones, without variables."""
 
 
-class CellFailed(QuarterdeckError):
-    """A cell that ended otherwise than in success on some rank.
+class RunFailed(QuarterdeckError):
+    """A cell or function that ended otherwise than in success on some rank.
 
     Attributes:
         lines: what the notebook shows, ANSI-coloured, headline first.
@@ -72,9 +73,17 @@ class CellFailed(QuarterdeckError):
         return self.lines
 
 
-class CellTimedOut(CellFailed):
-    """The cell ran longer than its `--timeout`; it was interrupted as by the user."""
+class RunTimedOut(RunFailed):
+    """It ran longer than its `--timeout`; it was interrupted as by the user."""
 
 
-class CellInterrupted(CellFailed, KeyboardInterrupt):
-    """The user stopped the cell, with the kernel's stop button, Ctrl-C or `%workers interrupt`."""
+class RunInterrupted(RunFailed, KeyboardInterrupt):
+    """The user stopped it, with the kernel's stop button, Ctrl-C or `%workers interrupt`."""
+
+
+class RecoverableError(Exception):
+    """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did not
+    answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.
+
+    As Flyte's FlyteRecoverableException. An ordinary exception otherwise: it keeps its type and its traceback.
+    """

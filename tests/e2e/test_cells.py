@@ -141,7 +141,7 @@ def test_await_works_at_the_top_level(notebook: Notebook) -> None:
 
 def test_a_failing_rank_makes_the_cell_an_error(notebook: Notebook) -> None:
     ran = notebook.fails("%%distributed\nif rank == 1:\n    raise ValueError('only here')")
-    assert ran.ename == "CellFailed"
+    assert ran.ename == "RunFailed"
     assert "rank 1 raised ValueError: only here" in ran.traceback
     assert "rank 0 finished" in ran.traceback
 
@@ -268,7 +268,7 @@ def test_rank_is_the_short_form(notebook: Notebook) -> None:
 
 def test_timeout_ends_the_cell_and_keeps_the_variables(notebook: Notebook) -> None:
     ran = notebook.fails("%%distributed --timeout 0.5\nimport time\nbefore = 1\ntime.sleep(60)")
-    assert ran.ename == "CellTimedOut"
+    assert ran.ename == "RunTimedOut"
     assert "ran longer than --timeout 0.5 s" in ran.traceback
     assert ran.duration_s < 10
     assert notebook.ok("%%distributed\nbefore").lines() == [f"{BOTH} 1"]

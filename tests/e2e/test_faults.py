@@ -96,7 +96,7 @@ def interrupt_ends(notebook: Notebook, code: str) -> str:
     took_s = time.monotonic() - pressed
     print(f"interrupt to prompt: {took_s:.3f} s")
     assert ran.status == "error"
-    assert ran.ename == "CellInterrupted"
+    assert ran.ename == "RunInterrupted"
     assert "stopped by you" in ran.traceback
     assert took_s < 3
     return ran.text + ran.traceback
@@ -170,7 +170,7 @@ def test_an_interrupt_that_comes_before_the_first_line_is_not_lost(notebook: Not
     time.sleep(0.3)
     notebook.interrupt()
     ran = notebook.finish(cell)
-    assert ran.ename == "CellInterrupted"
+    assert ran.ename == "RunInterrupted"
     assert ran.duration_s < 3
     the_next_cell_works(notebook)
 
@@ -190,7 +190,7 @@ def test_code_that_ignores_interrupts_is_ended_by_the_ladder(notebook: Notebook)
     notebook.interrupt()
     ran = notebook.finish(cell)
     assert time.monotonic() - pressed < 3
-    assert ran.ename == "CellInterrupted"
+    assert ran.ename == "RunInterrupted"
     assert "Lost: rank 1's variables" in ran.traceback
     assert "the other ranks keep their variables" in ran.traceback
     ran = notebook.ok("%%rank 0\nkept")
@@ -370,7 +370,7 @@ def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interr
     notebook.interrupt()
     ran = notebook.finish(cell)
     assert time.monotonic() - pressed < 1
-    assert ran.ename == "CellInterrupted"
+    assert ran.ename == "RunInterrupted"
     assert "nothing was run" in ran.traceback
     assert "too early" not in ran.text
     ran = prepare(notebook)

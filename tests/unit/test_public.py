@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_public_names() -> None:
     assert quarterdeck.__all__ == [
-        "CellFailed",
-        "CellInterrupted",
-        "CellTimedOut",
+        "RunFailed",
+        "RunInterrupted",
+        "RunTimedOut",
         "QuarterdeckError",
         "UsageError",
         "WorkersLost",

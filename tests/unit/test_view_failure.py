@@ -10,10 +10,10 @@ import pytest
 from quarterdeck.client.view import failure
 from quarterdeck.client.view.ansi import strip
 from quarterdeck.errors import (
-    CellFailed,
-    CellInterrupted,
-    CellTimedOut,
     QuarterdeckError,
+    RunFailed,
+    RunInterrupted,
+    RunTimedOut,
     UsageError,
     WorkersLost,
 )
@@ -41,7 +41,7 @@ def killed(rank: int, number: int, **changes: Any) -> Outcome:
     return Outcome(rank=rank, state="killed", signal=number, time_unix_ns=START_NS, **changes)
 
 
-def told(outcomes: list[Outcome], root_cause: int | None = None, **options: Any) -> CellFailed:
+def told(outcomes: list[Outcome], root_cause: int | None = None, **options: Any) -> RunFailed:
     asked = {
         name: options.pop(name) for name in ("notebook_has", "timeout_s", "world_size") if name in options
     }
@@ -161,14 +161,14 @@ def test_an_interrupt_says_where_the_ranks_were() -> None:
         "",
         "The variables of all ranks are kept. The next cell works.",
     ]
-    assert isinstance(error, CellInterrupted)
+    assert isinstance(error, RunInterrupted)
     assert isinstance(error, KeyboardInterrupt)
     assert isinstance(error, Exception)
 
 
 def test_a_time_out_names_the_option() -> None:
     error = told([Outcome(0, "interrupted")], stopped="timeout", timeout_s=10.0)
-    assert isinstance(error, CellTimedOut)
+    assert isinstance(error, RunTimedOut)
     assert str(error) == "ran longer than --timeout 10 s"
 
 

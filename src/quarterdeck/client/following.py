@@ -10,7 +10,7 @@ import time
 from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.view import CellView
-from quarterdeck.errors import CellInterrupted, UsageError
+from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.protocol.messages import Cancel, Finished, Message, Notice, Output, Turn, Waiting
 
 _SLOW_START_S = 0.4
@@ -28,7 +28,7 @@ def answer(call: Call) -> Message:
 
 
 def await_turn(call: Call, view: CellView) -> Turn:
-    """Raises CellInterrupted when the user gives up: nothing was run then."""
+    """Raises RunInterrupted when the user gives up: nothing was run then."""
     began_s = time.monotonic()
     words = ""
     try:
@@ -65,7 +65,7 @@ def _until_turn(call: Call, view: CellView) -> Turn:
         while True:
             ready, interrupted = interrupts.wait(call.channel, max(0.0, deadline_s - time.monotonic()))
             if interrupted:
-                raise CellInterrupted("stopped by you while it waited: nothing was run")
+                raise RunInterrupted("stopped by you while it waited: nothing was run")
             if not ready:
                 view.notice(reason, key="waiting")
                 deadline_s = float("inf")

@@ -87,7 +87,7 @@ class Session:
         with the size of the group.
 
         Raises UsageError when it is refused before the start, WorkersLost when the coordinator is gone, and
-        CellInterrupted when the user gave up waiting; nothing was started then.
+        RunInterrupted when the user gave up waiting; nothing was started then.
         """
         title = options.name or f"cell [{cell.number}]"
         with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from quarterdeck.client.session import CellOptions, Session
 from quarterdeck.client.view import CellView, failure
-from quarterdeck.errors import CellInterrupted, UsageError
+from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.magics import debug, options, tables
 from quarterdeck.magics.display import ShellSink
 from quarterdeck.payload.names import CellNames, analyse
@@ -75,10 +75,10 @@ class QuarterdeckMagics(Magics):
             with _view(self.shell) as view:
                 code = RunCell(code=cell, number=number, plain=plain)
                 finished, world_size = self.session.run_cell(code, names, asked, view)
-        except CellInterrupted:
+        except RunInterrupted:
             raise
         except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
-            raise CellInterrupted("stopped by you while the cell was sent to the workers") from None
+            raise RunInterrupted("stopped by you while the cell was sent to the workers") from None
         error = failure(finished, self.shell.user_ns.__contains__, asked.timeout_s, world_size)
         if error is not None:
             raise error from None

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 
 from quarterdeck.client.view import ansi, words
-from quarterdeck.errors import CellFailed, CellInterrupted, CellTimedOut
+from quarterdeck.errors import RunFailed, RunInterrupted, RunTimedOut
 from quarterdeck.protocol.messages import Finished, Outcome
 
 _NATIVE = {
@@ -36,7 +36,7 @@ def failure(
     notebook_has: Callable[[str], bool] = lambda name: False,
     timeout_s: float | None = None,
     world_size: int = 0,
-) -> CellFailed | None:
+) -> RunFailed | None:
     """The exception for a cell that did not succeed; None if it did.
 
     Args:
@@ -49,7 +49,7 @@ def failure(
     root = report.root
     if root is None and not finished.stopped:
         return None
-    kinds = {"interrupt": CellInterrupted, "timeout": CellTimedOut, "": CellFailed}
+    kinds = {"interrupt": RunInterrupted, "timeout": RunTimedOut, "": RunFailed}
     ename = "" if finished.stopped or root is None else root.ename or _signal_name(root.signal)
     headline, rank = report.headline(), None if root is None else root.rank
     return kinds[finished.stopped](headline, report.lines(), finished.outcomes, rank, ename)
