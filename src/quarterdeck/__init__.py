@@ -11,36 +11,99 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quarterdeck.client.function import DistributedFunction, distributed
+    from quarterdeck.client.run import Run
+    from quarterdeck.client.runs import Runs, runs
+    from quarterdeck.client.sessions import Session
+    from quarterdeck.client.values import Unpicklable
+    from quarterdeck.config import (
+        CleanPodPolicy,
+        ConfigError,
+        Elastic,
+        Master,
+        PyTorch,
+        RestartPolicy,
+        RunPolicy,
+        Worker,
+    )
+    from quarterdeck.context import Context, current
+    from quarterdeck.decks import Deck
     from quarterdeck.errors import (
         QuarterdeckError,
+        RecoverableError,
         RunFailed,
         RunInterrupted,
         RunTimedOut,
         UsageError,
         WorkersLost,
     )
+    from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "client.function": ("DistributedFunction", "distributed"),
+    "client.run": ("Run",),
+    "client.runs": ("Runs", "runs"),
+    "client.sessions": ("Session",),
+    "client.values": ("Unpicklable",),
+    "config": (
+        "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy", "RunPolicy",
+        "Worker",
+    ),
+    "context": ("Context", "current"),
+    "decks": ("Deck",),
+    "errors": (
+        "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted", "RunTimedOut", "UsageError",
+        "WorkersLost",
+    ),
+    "worker.helper": ("ElasticWorkerResult", "spawn_helper"),
+}  # fmt: skip
+"""Where each public name lives."""
+
 __all__ = [
+    "CleanPodPolicy",
+    "ConfigError",
+    "Context",
+    "Deck",
+    "DistributedFunction",
+    "Elastic",
+    "ElasticWorkerResult",
+    "Master",
+    "PyTorch",
     "QuarterdeckError",
+    "RecoverableError",
+    "RestartPolicy",
+    "Run",
     "RunFailed",
     "RunInterrupted",
+    "RunPolicy",
     "RunTimedOut",
+    "Runs",
+    "Session",
+    "Unpicklable",
     "UsageError",
+    "Worker",
     "WorkersLost",
     "__version__",
+    "current",
+    "distributed",
     "load_ipython_extension",
+    "runs",
+    "spawn_helper",
     "unload_ipython_extension",
 ]
 
-_HOMES = {name: "quarterdeck.errors" for name in __all__ if name[0].isupper()}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def load_ipython_extension(shell: Any) -> None:

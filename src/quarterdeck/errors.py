@@ -52,6 +52,7 @@ class RunFailed(QuarterdeckError):
         lines: what the notebook shows, ANSI-coloured, headline first.
         outcomes: one `protocol.messages.Outcome` per rank of the cell.
         root_cause: rank that failed first, None if none did (the cell was stopped).
+        run_id: of a run that has its own group or a name: for `qd.runs()[run_id]`.
         ename: name of the original exception ("WorkerKilled" for a death), empty if the cell was stopped.
     """
 
@@ -68,6 +69,7 @@ class RunFailed(QuarterdeckError):
         self.outcomes = list(outcomes)
         self.root_cause = root_cause
         self.ename = ename
+        self.run_id = ""
 
     def _render_traceback_(self) -> list[str]:
         return self.lines
@@ -82,8 +84,9 @@ class RunInterrupted(RunFailed, KeyboardInterrupt):
 
 
 class RecoverableError(Exception):
-    """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did not
-    answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.
+    """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did
+    not answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.
 
-    As Flyte's FlyteRecoverableException. An ordinary exception otherwise: it keeps its type and its traceback.
+    As Flyte's FlyteRecoverableException. An ordinary exception otherwise: it keeps its type and its
+    traceback.
     """

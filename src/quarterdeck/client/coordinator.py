@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quarterdeck.errors import WorkersLost
@@ -67,14 +68,14 @@ class Coordinator:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def call(self, first: Message) -> Call:
+    def call(self, first: Message, fds: Sequence[int] = ()) -> Call:
         """Open a call with its first message. Raises WorkersLost when the coordinator is gone."""
         ours, theirs = channel.pair()
         call = Call(Channel(ours), self)
         try:
             with theirs:
                 self.control.send(Open(), [theirs.fileno()])
-            call.channel.send(first)
+            call.channel.send(first, fds)
         except OSError as error:
             call.close()
             raise self.lost() from error

@@ -6,12 +6,13 @@ Both waits are over at once when the user interrupts: the first gives up, the se
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import RunInterrupted, UsageError
-from quarterdeck.protocol.messages import Cancel, Finished, Message, Notice, Output, Turn, Waiting
+from quarterdeck.protocol.messages import Accepted, Cancel, Finished, Message, Notice, Output, Turn, Waiting
 
 _SLOW_START_S = 0.4
 _GIVE_UP_S = 20.0
@@ -40,7 +41,7 @@ def await_turn(call: Call, view: CellView) -> Turn:
     return turn
 
 
-def follow(call: Call, view: CellView) -> Finished:
+def follow(call: Call, view: CellView, on_accepted: Callable[[Accepted], None] = lambda _: None) -> Finished:
     """Show what the ranks send until the cell is over. An interrupt goes to the coordinator."""
     with Interruptible() as interrupts:
         heard_s = time.monotonic()
@@ -53,7 +54,9 @@ def follow(call: Call, view: CellView) -> Finished:
                 message = answer(call)
                 if isinstance(message, Finished):
                     return message
-                _show(message, view)
+                if isinstance(message, Accepted):
+                    on_accepted(message)
+                show(message, view)
             view.flush()
 
 
@@ -75,7 +78,7 @@ def _until_turn(call: Call, view: CellView) -> Turn:
                     return message
                 if isinstance(message, Waiting):
                     reason = f"Waiting for {message.behind}."
-                _show(message, view)
+                show(message, view)
             view.flush()
 
 
@@ -88,7 +91,8 @@ def _interrupt(call: Call, count: int, heard_s: float) -> None:
         raise call.give_up()
 
 
-def _show(message: Message, view: CellView) -> None:
+def show(message: Message, view: CellView) -> None:
+    """What is meant for the reader."""
     match message:
         case Output() as output:
             view.feed(output)

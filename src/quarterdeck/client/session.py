@@ -7,18 +7,22 @@ but the ledger of what travelled, which belongs to one coordinator and ends with
 from __future__ import annotations
 
 import os
-import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from quarterdeck.client import coordinator
+from quarterdeck.client import run as runs
 from quarterdeck.client.coordinator import Call, Coordinator, Refusal
-from quarterdeck.client.following import answer, await_turn, follow
+from quarterdeck.client.following import answer, await_turn, follow, show
 from quarterdeck.client.ledger import Ledger, Plan, sources_of
+from quarterdeck.client.live import LiveRun, accept
+from quarterdeck.client.notebook import Notebook
+from quarterdeck.client.run import Run
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.payload.culprit import name_culprit
@@ -27,6 +31,7 @@ from quarterdeck.payload.names import CellNames
 from quarterdeck.payload.pickler import dumps, loads
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import (
+    Accepted,
     Answer,
     Ask,
     Complete,
@@ -62,21 +67,23 @@ class CellOptions:
     seed: int | None = None
     name: str = ""
     setup: bool = False
+    recorded: bool = False
+    """On record in the run store from the start, whether it shows anything or not."""
 
 
 @dataclass
 class Session:
-    """One per kernel. `namespace` is the notebook's, read and never written; `hidden` are names that are not
-    the user's.
-    """
+    """One per name; used by the magics, and by `qd.Session`."""
 
-    namespace: dict[str, Any]
-    hidden: set[str]
-    compile_cache: Any = None
-    """IPython's, which knows the cell number of a function's code."""
+    notebook: Notebook
+    name: str = "default"
     _ledgers: dict[int, Ledger] = field(default_factory=dict)
+    _turn_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held through a turn: the coordinator may give the next one a moment before the last is settled here."""
     _sent: tuple[int, KernelContext] | None = None
     """The context that the coordinator has, and which coordinator."""
+    last_run_id: str = ""
+    """Of the last cell that went on record."""
 
     # ---- cells
 
@@ -89,19 +96,57 @@ class Session:
         Raises UsageError when it is refused before the start, WorkersLost when the coordinator is gone, and
         RunInterrupted when the user gave up waiting; nothing was started then.
         """
-        title = options.name or f"cell [{cell.number}]"
+        title = _title(cell, options)
         with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):
-            view.begin(turn.world_size, turn.log_dir)
-            plan = ledger.plan(names, self.namespace, turn.workers, self.hidden)
-            if plan.refusal:
-                raise UsageError(plan.refusal)
-            for text in plan.notices:
-                view.notice(text, level="warning")
-            cell = _with_options(cell, options, names)
-            self._send_with_payload(call, cell, plan, turn, ledger)
-            finished = follow(call, view)
+            plan = self._send_cell(cell, names, options, view, (call, turn, ledger))
+            finished = follow(call, view, lambda accepted: self._accepted(accepted, turn, view))
             self._settle(finished, plan, turn, ledger)
             return finished, turn.world_size
+
+    def submit_cell(self, cell: RunCell, names: CellNames, options: CellOptions, view: CellView) -> Run:
+        """As `run_cell`, but it returns as soon as the cell is on its way; a thread follows it. Waits for its
+        turn, though: what travels is decided then.
+        """
+        with ExitStack() as stack:
+            held = stack.enter_context(self._turn(_title(cell, options), options.spec, options.ranks, view))
+            call, turn, ledger = held
+            plan = self._send_cell(cell, names, options, view, held)
+            accepted = accept(call, lambda message: show(message, view))
+            self._accepted(accepted, turn, view)
+            ending = stack.pop_all()
+
+        def settle(finished: Finished | None) -> None:
+            with ending:
+                if finished is not None:
+                    self._settle(finished, plan, turn, ledger)
+
+        live = LiveRun(call, view, accepted, settle)
+        live.state, live.world_size = "running", turn.world_size
+        return runs.begin(live, options.timeout_s)
+
+    def _send_cell(
+        self,
+        cell: RunCell,
+        names: CellNames,
+        options: CellOptions,
+        view: CellView,
+        held: tuple[Call, Turn, Ledger],
+    ) -> Plan:
+        """Decide what travels, and send the cell with it."""
+        call, turn, ledger = held
+        view.begin(turn.world_size)
+        plan = ledger.plan(names, self.notebook.namespace, turn.workers, self.notebook.hidden)
+        if plan.refusal:
+            raise UsageError(plan.refusal)
+        for text in plan.notices:
+            view.notice(text, level="warning")
+        cell = with_options(cell, options, names)
+        self._send_with_payload(call, cell, plan, turn, ledger)
+        return plan
+
+    def _accepted(self, accepted: Accepted, turn: Turn, view: CellView) -> None:
+        view.begin(turn.world_size, accepted.folder)
+        self.last_run_id = accepted.run_id
 
     def _send_with_payload(
         self, call: Call, message: RunCell | Install, plan: Plan, turn: Turn, ledger: Ledger
@@ -124,16 +169,16 @@ class Session:
         try:
             pickled = dumps(
                 plan.send,
-                self.namespace,
+                self.notebook.namespace,
                 lambda value: ledger.known(value, lives),
                 ledger.remember,
                 plan.imports,
             )
         except Exception as error:
-            culprit = name_culprit(plan.send, self.namespace, error)
+            culprit = name_culprit(plan.send, self.notebook.namespace, error)
             raise UsageError(culprit, "Create it in the %%distributed cell instead.") from error
         memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
-        sources = sources_of(plan.send, self.compile_cache, self.namespace)
+        sources = sources_of(plan.send, self.notebook.compile_cache, self.notebook.namespace)
         return Payload(data=pickled.data, spans=spans, names=list(plan.send), sources=sources), memfd
 
     @staticmethod
@@ -153,19 +198,21 @@ class Session:
     ) -> Iterator[tuple[Call, Turn, Ledger]]:
         """Hold the session. Leaving early gives it back, unchanged."""
         process = coordinator.current()
-        context = _context()
+        context = self.notebook.context()
         request = TakeTurn(
             spec=spec,
             ranks=None if ranks is None else list(ranks),
             title=title,
             context=context if self._sent != (process.process.pid, context) else None,
+            session=self.name,
         )
         for text in coordinator.take_notices():
             view.notice(text, level="warning")
         with process.call(request) as call:
             turn = await_turn(call, view)
-            self._sent = (process.process.pid, context)
-            yield call, turn, self._ledger(process, turn)
+            with self._turn_lock:
+                self._sent = (process.process.pid, context)
+                yield call, turn, self._ledger(process, turn)
 
     def _ledger(self, process: Coordinator, turn: Turn) -> Ledger:
         """The ledger of this coordinator; what earlier ones knew is void."""
@@ -182,12 +229,12 @@ class Session:
         """Bind the notebook's values on the workers; returns what worker-owned values they replaced, in
         words.
         """
-        missing = [name for name in names if name not in self.namespace]
+        missing = [name for name in names if name not in self.notebook.namespace]
         if missing:
             raise UsageError(f"The notebook has no `{missing[0]}`.")
         title = f"%push {' '.join(names)}"
         with self._turn(title, GroupSpec(), ranks, view) as (call, turn, ledger):
-            plan = ledger.plan_push(names, self.namespace, turn.workers, self.hidden)
+            plan = ledger.plan_push(names, self.notebook.namespace, turn.workers, self.notebook.hidden)
             self._send_with_payload(call, Install(payload=Payload()), plan, turn, ledger)
             pushed = answer(call)
             assert isinstance(pushed, Answer)
@@ -206,7 +253,7 @@ class Session:
             try:
                 payload = frame.message.payload
                 buffers = map_buffers(frame.fds[0], payload.spans) if frame.fds else []
-                value = _load(name, payload.data, buffers, self.namespace)
+                value = _load(name, payload.data, buffers, self.notebook.namespace)
             finally:
                 close_fds(frame.fds)
             if target == name:
@@ -218,7 +265,7 @@ class Session:
     def control(self, request: Control) -> tuple[str, list[str]]:
         """Start, restart, stop or interrupt; the answer and the notices on the way."""
         process = coordinator.current()
-        request.context = _context()
+        request.context, request.session = self.notebook.context(), self.name
         notices = coordinator.take_notices()
         with process.call(request) as call:
             while not isinstance(message := answer(call), Answer):
@@ -228,17 +275,17 @@ class Session:
         return message.text, notices
 
     def ask(self, what: Any) -> Answer:
-        with coordinator.current().call(Ask(what=what)) as call:
+        with coordinator.current().call(Ask(what=what, session=self.name)) as call:
             told = answer(call)
             assert isinstance(told, Answer)
             return told
 
     def complete(self, code: str, cursor: int) -> Completed | None:
-        message = self._aside(Complete(code=code, cursor=cursor))
+        message = self._aside(Complete(code=code, cursor=cursor, session=self.name))
         return message if isinstance(message, Completed) else None
 
     def inspect(self, code: str, cursor: int, detail_level: int) -> Inspected | None:
-        message = self._aside(Inspect(code=code, cursor=cursor, detail_level=detail_level))
+        message = self._aside(Inspect(code=code, cursor=cursor, detail_level=detail_level, session=self.name))
         return message if isinstance(message, Inspected) else None
 
     def _aside(self, request: Message) -> Message | None:
@@ -250,9 +297,8 @@ class Session:
             return None
 
 
-def _context() -> KernelContext:
-    """What a new group takes over from this kernel."""
-    return KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
+def _title(cell: RunCell, options: CellOptions) -> str:
+    return options.name or f"cell [{cell.number}]"
 
 
 def _load(name: str, data: bytes, buffers: list[memoryview], namespace: dict[str, Any]) -> Any:
@@ -265,7 +311,7 @@ def _load(name: str, data: bytes, buffers: list[memoryview], namespace: dict[str
         raise UsageError(text, hint if about_groups else "") from None
 
 
-def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:
+def with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:
     return msgspec.structs.replace(
         cell,
         name=options.name,
@@ -273,6 +319,7 @@ def _with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunC
         seed=options.seed,
         environ=options.spec.environ,
         setup=options.setup,
+        recorded=options.recorded,
         timeout_s=options.timeout_s,
         collective_timeout_s=options.collective_timeout_s,
     )

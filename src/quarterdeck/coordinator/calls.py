@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable
 
 from quarterdeck.coordinator import facts
+from quarterdeck.coordinator.closed import ClosedRun
+from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.devices import BadRequest
 from quarterdeck.coordinator.group import GroupFailed
 from quarterdeck.coordinator.session import Session
@@ -31,6 +33,7 @@ from quarterdeck.protocol.messages import (
     Message,
     Notice,
     Refused,
+    Submit,
     TakeTurn,
 )
 
@@ -41,12 +44,13 @@ ASIDE_TIMEOUT_S = 0.7
 class Call:
     """One call of the kernel, from its first message to the end of its channel."""
 
-    def __init__(self, sock: socket.socket, session: Session, done: Callable[[Call], None]) -> None:
-        self._session = session
+    def __init__(self, sock: socket.socket, coordinator: Coordinator, done: Callable[[Call], None]) -> None:
+        self._coordinator = coordinator
         self._done = done
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._turn: TurnCall | None = None
+        self._run: ClosedRun | None = None
         self._channel = AsyncChannel(sock, self._on_frame, self._on_end)
 
     # ---- the channel
@@ -67,8 +71,10 @@ class Call:
             self._cancel()
 
     def _cancel(self) -> None:
-        """Of a waiting turn: give up. Of a running one: interrupt, or take the next step of the ladder."""
-        if self._turn is not None and not self._turn.interrupt() and self._task is not None:
+        """Of a waiting turn: give up. Of what runs: interrupt, or take the next step of the ladder."""
+        if self._run is not None:
+            self._run.stop()
+        elif self._turn is not None and not self._turn.interrupt() and self._task is not None:
             self._task.cancel()
 
     # ---- the answers
@@ -95,31 +101,44 @@ class Call:
     async def _dispatch(self, frame: Frame) -> None:
         match frame.message:
             case TakeTurn() as request:
-                self._turn = TurnCall(self._session, self._channel, self._frames)
+                session = self._coordinator.session(request.session)
+                self._turn = TurnCall(session, self._channel, self._frames)
                 await self._turn.take(request)
+            case Submit() as request:
+                await self._submit(request, frame.fds)
             case Control() as request:
-                await self._control(request)
-            case Ask(what=what):
-                self._channel.send(await facts.answer(self._session, what))
+                await self._control(request, self._coordinator.session(request.session))
+            case Ask() as request:
+                self._channel.send(await facts.answer(self._coordinator, request))
             case Complete() as request:
                 await self._aside(request, Completed(matches=[], start=request.cursor, end=request.cursor))
             case Inspect() as request:
                 await self._aside(request, Inspected(found=False))
 
-    async def _aside(self, request: Message, otherwise: Message) -> None:
-        workers = self._session.workers()
+    async def _submit(self, request: Submit, fds: list[int]) -> None:
+        session = self._coordinator.session(request.session)
+        run = ClosedRun(self._coordinator.launcher, self._channel, request, session.setup_cells)
+        run.refuse_impossible()
+        self._run = run
+        self._coordinator.runs.add(run)
+        try:
+            await run.execute(fds)
+        finally:
+            self._coordinator.runs.discard(run)
+
+    async def _aside(self, request: Complete | Inspect, otherwise: Message) -> None:
+        workers = self._coordinator.session(request.session).workers()
         frame = await workers[0].ask_aside(request, ASIDE_TIMEOUT_S) if workers else None
         self._channel.send(frame.message if frame is not None else otherwise)
 
     # ---- the group as a whole
 
-    async def _control(self, request: Control) -> None:
-        session = self._session
+    async def _control(self, request: Control, session: Session) -> None:
         if request.context is not None:
             session.context = request.context
         match request.action:
             case "interrupt":
-                self._channel.send(Answer(text=self._interrupt()))
+                self._channel.send(Answer(text=_interrupt(session)))
             case "stop":
                 await session.kill_running()
                 async with session.turn("%workers stop"):
@@ -127,32 +146,30 @@ class Call:
                     await session.stop()
                 self._channel.send(Answer(text=facts.stopped_line(n)))
             case "restart":
-                await self._restart(request)
+                await self._restart(request, session)
             case "start":
                 async with session.turn("%workers start"):
-                    await self._start(request)
+                    await self._start(request, session)
 
-    def _interrupt(self) -> str:
-        run = self._session.run
-        if run is None:
-            return "No cell is running."
-        run.stop("interrupt")
-        return f"Interrupting {self._session.holder}."
-
-    async def _restart(self, request: Control) -> None:
+    async def _restart(self, request: Control, session: Session) -> None:
         """Refused before anything ends; what the request leaves open stays as it was."""
-        session = self._session
         if session.group is not None:
             request.spec = facts.as_before(request.spec, session.group.plan)
         session.refuse_impossible(request.spec)
         await session.kill_running()
         async with session.turn("%workers restart"):
             await session.stop()
-            await self._start(request)
+            await self._start(request, session)
 
-    async def _start(self, request: Control) -> None:
-        session = self._session
+    async def _start(self, request: Control, session: Session) -> None:
         started = await session.ensure(request.spec)
         for text in session.take_notices():
             self._channel.send(Notice(text=text, level="warning"))
         self._channel.send(Answer(text=facts.group_line(session, started)))
+
+
+def _interrupt(session: Session) -> str:
+    if session.run is None:
+        return "No cell is running."
+    session.run.stop("interrupt")
+    return f"Interrupting {session.holder}."

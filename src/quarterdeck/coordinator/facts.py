@@ -6,23 +6,25 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.devices import Plan, core_count
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker
-from quarterdeck.protocol.messages import Answer, GroupSpec, RankStatus
-from quarterdeck.store.logs import home
+from quarterdeck.protocol.messages import Answer, Ask, GroupSpec, RankStatus
+from quarterdeck.store.history import folder_bytes
+from quarterdeck.store.home import home
 
 _ERROR_BYTES = 2000
 
 
-async def answer(session: Session, what: Literal["status", "stacks", "doctor"]) -> Answer:
-    if what == "stacks":
+async def answer(coordinator: Coordinator, request: Ask) -> Answer:
+    session = coordinator.session(request.session)
+    if request.what == "stacks":
         return await _stacks(session)
-    return _doctor(session) if what == "doctor" else _status(session)
+    return _doctor(coordinator, session) if request.what == "doctor" else _status(session)
 
 
 def as_before(spec: GroupSpec, plan: Plan) -> GroupSpec:
@@ -97,10 +99,10 @@ async def _stacks(session: Session) -> Answer:
     return Answer(text=_state_words(session), stacks=stacks)
 
 
-def _doctor(session: Session) -> Answer:
+def _doctor(coordinator: Coordinator, session: Session) -> Answer:
     zygote = session.nursery.zygote(session.context)
     ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
-    logs = home(session.context.environ, session.context.cwd)
+    runs = home(session.context.environ, session.context.cwd)
     facts = {
         "python": f"{sys.version.split()[0]} ({sys.executable})",
         "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
@@ -109,7 +111,9 @@ def _doctor(session: Session) -> Answer:
         "cores": str(core_count()),
         "GPUs": str(ready.gpus) if ready else "not counted yet",
         "session": _state_words(session),
-        "output logs": f"{logs} ({_folder_megabytes(logs):.1f} MB)",
+        "other sessions": ", ".join(sorted(coordinator.sessions.keys() - {session.name})) or "none",
+        "runs on their way": ", ".join(sorted(run.run_id for run in coordinator.runs)) or "none",
+        "run store": f"{runs} ({folder_bytes(runs) / 1e6:.1f} MB)",
     }
     errors = last_errors()
     if errors:
@@ -121,10 +125,6 @@ def _zygote_words(level: str) -> str:
     return {"": "importing torch", "torch": "ready, still importing DDP and torch.compile's parts"}.get(
         level, "ready"
     )
-
-
-def _folder_megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 def last_errors() -> str:

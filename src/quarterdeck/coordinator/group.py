@@ -27,7 +27,7 @@ class GroupFailed(Exception):
 
 
 class WorkerGroup:
-    """The workers of one session. `on_output` and `on_death` as for Worker."""
+    """The workers of a session, or of one attempt of a run. `on_output` and `on_death` as for Worker."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class WorkerGroup:
         run_id: str,
         on_output: Callable[[Output, bytes], None],
         on_death: Callable[[Worker], None],
+        restart_count: int = 0,
     ) -> None:
         self.plan = plan
         self.workers: list[Worker] = []
@@ -44,19 +45,22 @@ class WorkerGroup:
         self.context = context
         self._zygote = zygote
         self._run_id = run_id
+        self._restart_count = restart_count
         self._on_output = on_output
         self._on_death = on_death
 
-    async def start(self) -> None:
-        """Fork all workers and let them join. Raises GroupFailed; nothing is left running then."""
+    async def start(self, join_timeout_s: float | None = None) -> None:
+        """Fork all workers and let them join. Raises GroupFailed and ZygoteLost. May be cancelled;
+        after that, as after an error of the join, `kill` has something to do.
+        """
         ranks = range(self.plan.nproc_per_node)
-        self.workers = await self._new_workers(ranks)
-        await self.join(fresh=ranks)
+        self.workers = [self._handle(rank) for rank in ranks]
+        await self._start_all(self.workers)
+        await self.join(ranks, join_timeout_s or FIRST_JOIN_TIMEOUT_S)
 
-    async def join(self, fresh: Collection[int] = ()) -> list[Joined]:
+    async def join(self, fresh: Collection[int] = (), limit_s: float = JOIN_TIMEOUT_S) -> list[Joined]:
         """A new incarnation of all ranks; `fresh` ones have just started. Raises GroupFailed."""
         self.incarnation += 1
-        limit_s = FIRST_JOIN_TIMEOUT_S if len(fresh) == len(self.workers) else JOIN_TIMEOUT_S
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             joins = [
                 asyncio.wait_for(self._join_one(worker, listener, worker.rank in fresh), limit_s)
@@ -88,7 +92,9 @@ class WorkerGroup:
     async def replace_dead(self) -> list[int]:
         """Empty workers in the place of dead ones; returns their ranks. They still have to join."""
         dead = [worker.rank for worker in self.workers if not worker.alive]
-        for worker in await self._new_workers(dead):
+        new = [self._handle(rank) for rank in dead]
+        await self._start_all(new)
+        for worker in new:
             self.workers[worker.rank] = worker
         return dead
 
@@ -98,25 +104,25 @@ class WorkerGroup:
     async def kill(self) -> None:
         await asyncio.gather(*(worker.kill() for worker in self.workers))
 
-    async def _new_workers(self, ranks: Collection[int]) -> list[Worker]:
+    def _handle(self, rank: int) -> Worker:
+        worker = Worker(rank, self._zygote, self._on_output, self._on_death)
+        worker.device = self.plan.devices[rank]
+        return worker
+
+    async def _start_all(self, workers: list[Worker]) -> None:
         """All of them, or none: those that came up are ended when one does not."""
-        made = await asyncio.gather(*map(self._new_worker, ranks), return_exceptions=True)
-        workers = [worker for worker in made if isinstance(worker, Worker)]
-        for problem in made:
+        results = await asyncio.gather(*map(self._start_one, workers), return_exceptions=True)
+        for problem in results:
             if isinstance(problem, BaseException):
                 await asyncio.gather(*(worker.kill() for worker in workers))
                 raise problem
-        return workers
 
-    async def _new_worker(self, rank: int) -> Worker:
-        worker = Worker(rank, self._zygote, self._on_output, self._on_death)
-        worker.device = self.plan.devices[rank]
+    async def _start_one(self, worker: Worker) -> None:
         try:
             await worker.start(spawn=self.plan.start_method == "spawn")
         except WorkerDied as death:
             last = " ".join(worker.last_lines)
-            raise GroupFailed(f"rank {rank} ended while it started. {last or death}") from death
-        return worker
+            raise GroupFailed(f"rank {worker.rank} ended while it started. {last or death}") from death
 
     async def _join_one(self, worker: Worker, listener: socket.socket, fresh: bool) -> Frame:
         n = self.plan.nproc_per_node
@@ -128,7 +134,7 @@ class WorkerGroup:
             port=listener.getsockname()[1],
             backend=self.plan.backend,
             run_id=self._run_id,
-            restart_count=0,
+            restart_count=self._restart_count,
             threads=threads_per_worker(self.context.environ, n),
             environ=self.context.environ if fresh else {},
             cwd=self.context.cwd if fresh else "",

@@ -16,7 +16,7 @@ import socket
 import sys
 
 from quarterdeck.coordinator.calls import Call
-from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import KernelContext
@@ -32,19 +32,19 @@ def main(arguments: list[str]) -> None:
 
 async def _serve(control: socket.socket, guard_fd: int) -> None:
     context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
-    session = Session(context, guard_fd)
+    coordinator = Coordinator(context, guard_fd)
     calls: set[Call] = set()
     ended = asyncio.Event()
 
     def on_call(frame: Frame) -> None:
         for fd in frame.fds:
-            calls.add(Call(socket.socket(fileno=fd), session, calls.discard))
+            calls.add(Call(socket.socket(fileno=fd), coordinator, calls.discard))
 
     AsyncChannel(control, on_call, ended.set)
     _end_with_kernel(ended)
     await ended.wait()
     signal.setitimer(signal.ITIMER_REAL, _CLOSE_LIMIT_S)  # its default action ends this process
-    await session.close()
+    await coordinator.close()
 
 
 def _end_with_kernel(ended: asyncio.Event) -> None:

@@ -1,9 +1,12 @@
-"""A session's zygotes: started when needed, renewed when what they read at import has changed."""
+"""The zygotes of this coordinator: started when needed, renewed when what they read at import has changed."""
 
 from __future__ import annotations
 
+import asyncio
+
+from quarterdeck.coordinator.devices import Plan, plan
 from quarterdeck.coordinator.zygote import Zygote
-from quarterdeck.protocol.messages import KernelContext
+from quarterdeck.protocol.messages import GroupSpec, KernelContext
 
 # Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
 _IMPORT_TIME = (
@@ -13,11 +16,12 @@ _IMPORT_TIME = (
 
 
 class Nursery:
-    """At most one warm zygote (torch imported) and one bare one (`--start-method spawn`)."""
+    """At most one warm zygote (torch imported) and one bare one (`--start-method spawn`) for new groups."""
 
     def __init__(self, guard_fd: int) -> None:
         self._guard_fd = guard_fd
         self._zygotes: dict[bool, Zygote] = {}
+        self._retired: list[Zygote] = []
 
     def zygote(self, context: KernelContext, bare: bool = False) -> Zygote:
         """The running one of this kind, started if there is none."""
@@ -27,6 +31,17 @@ class Nursery:
             self._zygotes[bare] = zygote
         return zygote
 
+    async def prepare(self, spec: GroupSpec, context: KernelContext) -> tuple[Plan, Zygote]:
+        """How the group will look, and who forks it; waits for torch. Raises BadRequest and ZygoteLost."""
+        ready = await asyncio.shield(self.zygote(context).ready)
+        planned = plan(spec, ready.gpus)
+        return planned, self.zygote(context, bare=planned.start_method == "spawn")
+
+    def gpus(self, context: KernelContext) -> int | None:
+        """How many this machine has for us; None while they have not been counted."""
+        ready = self.zygote(context).ready
+        return ready.result().gpus if ready.done() and not ready.exception() else None
+
     def outdated(self, context: KernelContext) -> list[str]:
         """Variables that the warm zygote read when it started, and that have changed in the kernel since."""
         zygote, now = self._zygotes.get(False), context.environ
@@ -35,14 +50,17 @@ class Nursery:
         return [name for name in _IMPORT_TIME if zygote.environ.get(name) != now.get(name)]
 
     def renew(self, context: KernelContext) -> str:
-        """End the zygotes if they are outdated, and with them their workers; a notice if they were."""
+        """Leave the zygotes if they are outdated: they end with their last worker. A notice if they were."""
         changed = self.outdated(context)
         if not changed:
             return ""
-        self.close()
+        self._retired = [zygote for zygote in self._retired if zygote.alive]
+        for zygote in self._zygotes.values():
+            zygote.retire()
+            self._retired.append(zygote)
         self._zygotes.clear()
         return f"{', '.join(changed)} changed: torch is imported anew for the workers."
 
     def close(self) -> None:
-        for zygote in self._zygotes.values():
+        for zygote in (*self._zygotes.values(), *self._retired):
             zygote.close()

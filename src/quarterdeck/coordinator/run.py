@@ -1,4 +1,5 @@
-"""One cell on its ranks, from the same bytes for all of them to the outcome of each. Nobody waits for ever.
+"""One cell or function on its ranks, from the same bytes for all to the outcome of each. Nobody waits for
+ever.
 
 A failure on one rank releases the others; an interrupt or a time-out walks down the stop ladder:
 KeyboardInterrupt, shutting the group's sockets, SIGTERM, SIGKILL. Every way ends with one outcome per rank.
@@ -14,6 +15,7 @@ from typing import Literal
 
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
 from quarterdeck.coordinator.worker import Worker, WorkerDied
+from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
 
 FINISH_GRACE_S = 0.1
@@ -29,7 +31,9 @@ Reason = Literal["failure", "interrupt", "timeout"]
 
 
 class CellRun:
-    """`execute` once; `stop` at any time, from the same loop. `tell` shows the notebook's reader a line."""
+    """`execute` once; `stop` at any time, from the same loop. `tell` shows the notebook's reader a line;
+    `keep` gets every worker's own outcome with the descriptors that came with it, which it has to close.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,13 @@ class CellRun:
         timeout_s: float | None,
         oom: OomCounter,
         tell: Callable[[str], None],
+        keep: Callable[[Outcome, list[int]], None] | None = None,
     ) -> None:
         self._workers = {worker.rank: worker for worker in workers}
         self._timeout_s = timeout_s
         self._oom = oom
         self._tell = tell
+        self._keep = keep
         self._outcomes: dict[int, Outcome] = {}
         self._stopped: Reason | None = None
         self._ladder: asyncio.Task[None] | None = None
@@ -88,6 +94,10 @@ class CellRun:
         else:
             assert isinstance(frame.message, Outcome)
             outcome = frame.message
+            if self._keep is not None:
+                self._keep(outcome, frame.fds)
+            else:
+                close_fds(frame.fds)
             worker.group = outcome.group
             worker.apply_names(outcome.names, outcome.dropped)
         self._outcomes[worker.rank] = outcome

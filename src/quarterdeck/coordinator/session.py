@@ -14,14 +14,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
 from quarterdeck.coordinator.devices import BadRequest, Plan, nproc, plan
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
-from quarterdeck.coordinator.nursery import Nursery
+from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
-from quarterdeck.protocol.channel import close_fds
+from quarterdeck.protocol.channel import close_fds, encode
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
 SETUP_TIMEOUT_S = 30.0
@@ -29,12 +31,15 @@ SETUP_TIMEOUT_S = 30.0
 
 
 class Session:
-    """One per kernel. Methods that change it are called inside `turn`, `interrupt` and the questions at any
+    """One per name. Methods that change it are called inside `turn`, `interrupt` and the questions at any
     time.
     """
 
-    def __init__(self, context: KernelContext, guard_fd: int) -> None:
+    def __init__(self, name: str, context: KernelContext, launcher: Launcher) -> None:
+        self.name = name
         self.context = context
+        self.launcher = launcher
+        self.nursery = launcher.nursery
         self.group: WorkerGroup | None = None
         self.run: CellRun | None = None
         self.holder = ""
@@ -42,14 +47,17 @@ class Session:
         self.state = "none"
         self.gpus = 0
         self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
-        self.nursery = Nursery(guard_fd)
+        self._key = ""
         self._turn = asyncio.Lock()
         self._notices: list[str] = []
-        self._setup_cells: list[tuple[bytes, list[int]]] = []
+        self.setup_cells: list[tuple[bytes, list[int]]] = []
         self._oom = OomCounter()
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
-        self.nursery.zygote(context)
+
+    @property
+    def label(self) -> str:
+        return "the session" if self.name == "default" else f"session {self.name}"
 
     # ---- turns
 
@@ -88,41 +96,18 @@ class Session:
             plan(spec, self.gpus)
 
     async def _start(self, spec: GroupSpec) -> None:
-        notice = self.nursery.renew(self.context)
-        if notice:
-            self._notices.append(notice)
         self.state = "starting"
+        self._key = uuid.uuid4().hex[:8]
         try:
-            zygote = self.nursery.zygote(self.context)
-            ready = await asyncio.shield(zygote.ready)
-            self.gpus = ready.gpus
-            planned = plan(spec, ready.gpus)
-            if planned.start_method == "spawn":
-                zygote = self.nursery.zygote(self.context, bare=True)
-            context = KernelContext(
-                environ={**self.context.environ, **spec.environ},
-                cwd=self.context.cwd,
-                sys_path=self.context.sys_path,
+            self.group, notices = await self.launcher.launch(
+                self._key, self.label, spec, self.context, self._on_output, self._on_death
             )
-            group = WorkerGroup(
-                planned, zygote, context, uuid.uuid4().hex[:8], self._on_output, self._on_death
-            )
-            await self._start_group(group)
-            self.group = group
+            self.gpus = self.nursery.gpus(self.context) or 0
+            self._notices += notices
             self.state = "idle"
         finally:
             if self.group is None:
                 self.state = "none"
-
-    @staticmethod
-    async def _start_group(group: WorkerGroup) -> None:
-        try:
-            await group.start()
-        except ZygoteLost as lost:
-            raise GroupFailed("the zygote, which forks the workers, ended") from lost
-        except BaseException:
-            await group.kill()
-            raise
 
     def _check_same(self, plan: Plan, spec: GroupSpec) -> None:
         for option, asked, has in (
@@ -165,11 +150,11 @@ class Session:
                 await self.group.stop()
         finally:
             self._stopping = False
-            self.group = None
+            self._gone()
             self.state = "none"
-            for _, fds in self._setup_cells:
+            for _, fds in self.setup_cells:
                 close_fds(fds)
-            self._setup_cells.clear()
+            self.setup_cells.clear()
 
     async def kill_running(self) -> None:
         """A restart or stop that does not wait for the cell that runs. Outside a turn."""
@@ -189,8 +174,13 @@ class Session:
             self.run = None
             self.state = "idle"
         if cell.setup and finished.root_cause is None and not finished.stopped:
-            self._setup_cells.append((raw, [os.dup(fd) for fd in fds]))
+            self._keep_setup(cell, fds)
         return finished, run.disturbed or self._needs_mending(finished.outcomes)
+
+    def _keep_setup(self, cell: RunCell, fds: Sequence[int]) -> None:
+        """For workers that have nothing yet: with all that it refers to."""
+        alone = msgspec.structs.replace(cell, payload=cell.replay or cell.payload, replay=None)
+        self.setup_cells.append((encode(alone), [os.dup(fd) for fd in fds]))
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
         return CellRun(workers, cell.timeout_s, self._oom, tell)
@@ -237,7 +227,11 @@ class Session:
         )
         if self.group is not None:
             await self._kill(self.group)
+        self._gone()
+
+    def _gone(self) -> None:
         self.group = None
+        self.launcher.ended(self._key)
 
     async def _kill(self, group: WorkerGroup) -> None:
         """Deaths that nobody needs to be told of."""
@@ -258,7 +252,7 @@ class Session:
 
     async def _replay_setup(self, ranks: Sequence[int]) -> None:
         workers = [worker for worker in self.workers() if worker.rank in ranks]
-        for raw, fds in self._setup_cells:
+        for raw, fds in self.setup_cells:
             run = CellRun(workers, SETUP_TIMEOUT_S, self._oom, lambda _: None)
             finished = await run.execute(raw, fds)
             if finished.root_cause is not None or finished.stopped:
@@ -280,9 +274,6 @@ class Session:
     # ---- events
 
     def _on_output(self, output: Output, raw: bytes) -> None:
-        worker = self.workers()[output.rank] if output.rank < len(self.workers()) else None
-        if worker is not None and output.text:
-            worker.last_lines.extend(line for line in output.text.splitlines()[-6:] if line.strip())
         self.sink(output, raw)
 
     def _on_death(self, worker: Worker) -> None:
@@ -313,4 +304,3 @@ class Session:
         self._stopping = True
         if self.group is not None:
             await self.group.kill()
-        self.nursery.close()

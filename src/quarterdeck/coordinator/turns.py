@@ -10,17 +10,22 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from quarterdeck.coordinator.devices import BadRequest
 from quarterdeck.coordinator.outlet import Outlet
+from quarterdeck.coordinator.record import RunRecord
 from quarterdeck.coordinator.run import STEP_S
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.channel import Frame, close_fds, encode
 from quarterdeck.protocol.messages import (
+    Accepted,
     Answer,
     Fetch,
     Fetched,
+    Finished,
     Install,
     Notice,
     Output,
@@ -28,12 +33,12 @@ from quarterdeck.protocol.messages import (
     Raise,
     Refused,
     RunCell,
+    RunPlace,
     TakeTurn,
     Turn,
     Waiting,
     WorkerNames,
 )
-from quarterdeck.store.logs import RunLog, home
 
 T = TypeVar("T")
 
@@ -58,8 +63,9 @@ class TurnCall:
         self._frames = frames
         self._outlet = Outlet(channel)
         self._phase: Literal["waiting", "running", "copying", "settling"] = "waiting"
-        self._log: RunLog
+        self._record: RunRecord
         self._workers: Sequence[Worker] = ()
+        self._title = ""
 
     def interrupt(self) -> bool:
         """Stop what it does on the workers; False if there is nothing yet, so that the call can be ended."""
@@ -71,7 +77,7 @@ class TurnCall:
 
     async def take(self, request: TakeTurn) -> None:
         """Raises BadRequest, GroupFailed and ZygoteLost: nothing was done then."""
-        session = self._session
+        session, self._title = self._session, request.title
         if session.busy:
             self._channel.send(Waiting(behind=session.holder or "another call"))
         async with session.turn(request.title):
@@ -84,7 +90,6 @@ class TurnCall:
             self._workers = session.select(request.ranks)
             for text in session.take_notices():
                 self._tell(text)
-            self._log = RunLog(home(session.context.environ, session.context.cwd), request.title)
             self._channel.send(self._describe(started))
             frame = await self._frames.get()
             if frame is not None:
@@ -101,14 +106,13 @@ class TurnCall:
             names.append(WorkerNames(worker.rank, worker.life, dict(worker.names), worker.dropped))
             worker.dropped = []
         return Turn(
-            session="default",
+            session=self._session.name,
             incarnation=group.incarnation,
             backend=group.plan.backend,
             workers=names,
             world_size=len(group.workers),
             device_type=group.plan.device_type,
             started=started,
-            log_dir=str(self._log.folder),
         )
 
     async def _act(self, frame: Frame) -> None:
@@ -127,38 +131,64 @@ class TurnCall:
         finally:
             self._phase = "settling"
             close_fds(frame.fds)
-            self._log.close()
 
     # ---- a cell
 
     async def _run(self, cell: RunCell, frame: Frame) -> None:
-        session, log = self._session, self._log
+        session = self._session
+        self._record = RunRecord(session.context, self._title, cell)
         session.sink = self._show
         self._phase = "running"
         run = session.new_run(self._workers, cell, self._tell)
         try:
-            finished, broken = await session.run_cell(run, cell, frame.raw, frame.fds)
+            if cell.recorded:
+                self._open()
+            placed = msgspec.structs.replace(cell, place=self._place(cell), replay=None)
+            finished, broken = await session.run_cell(run, cell, encode(placed), frame.fds)
+            self._finish(finished)
         finally:
             session.sink = lambda _output, _raw: None
             self._phase = "settling"
-        self._outlet.finish()
-        self._tell_left_out()
-        finished.log_dir = str(log.folder) if log.written else ""
-        self._channel.send(finished)
+            self._record.close()
         if broken:
             await session.mend()
 
+    def _open(self) -> None:
+        """The run goes on record, and the kernel hears under which name."""
+        group = self._session.group
+        assert group is not None
+        self._record.open()
+        self._record.group(group.plan, 0)
+        self._record.state("running", 0)
+        self._channel.send(Accepted(run_id=self._record.run_id, folder=str(self._record.folder)))
+
+    def _place(self, cell: RunCell) -> RunPlace:
+        return RunPlace(self._record.run_id, cell.name, str(self._record.folder))
+
+    def _finish(self, finished: Finished) -> None:
+        """The last word to the store, then to the kernel."""
+        self._outlet.finish()
+        record = self._record
+        if record.opened:
+            record.outcomes(finished.outcomes, 0)
+            record.end(finished, 0)
+        self._tell_left_out()
+        finished.log_dir = str(record.folder) if record.has_logs else ""
+        self._channel.send(finished)
+
     def _show(self, output: Output, raw: bytes) -> None:
-        self._log.write(output)
+        if not self._record.opened and (output.text or output.kind == "result"):
+            self._open()
+        self._record.write(output)
         self._outlet.show(output, raw)
 
     def _tell_left_out(self) -> None:
-        left_out, log = self._outlet.left_out, self._log
+        left_out, record = self._outlet.left_out, self._record
         if left_out:
-            text = f"{left_out:,} characters came too fast to be shown: they are in {log.folder}."
+            text = f"{left_out:,} characters came too fast to be shown: they are in {record.folder}."
             self._channel.send(Notice(text=text))
-        if log.notice:
-            self._tell(log.notice)
+        if record.notice:
+            self._tell(record.notice)
 
     # ---- copies
 

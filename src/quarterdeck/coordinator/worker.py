@@ -77,6 +77,7 @@ class Worker:
         self._aside: asyncio.Future[Frame] | None = None
         self._pipes: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
         self._gone = self._loop.create_future()
+        self._forking = False
 
     async def start(self, spawn: bool) -> None:
         """Fork it and wait until it serves. Raises ZygoteLost or WorkerDied."""
@@ -89,6 +90,7 @@ class Worker:
         os.set_blocking(self._stacks_fd, False)
         os.set_blocking(pipes[2][1], False)  # a crash must not wait for a reader
         started = self._expect()
+        self._forking = True
         try:
             fds = [theirs.fileno(), *(write for _, write in pipes)]
             self.pid = await self._zygote.fork(self.life, spawn, fds, self._on_exit)
@@ -159,7 +161,7 @@ class Worker:
         await self.kill()
 
     async def kill(self) -> None:
-        if self.alive:
+        if self.alive and self._forking:
             self.signal(9, group=True)
             self.signal(9)
             await self._gone
@@ -188,7 +190,7 @@ class Worker:
     def _on_frame(self, frame: Frame) -> None:
         match frame.message:
             case Output() as output:
-                self._on_output(output, frame.raw)
+                self._show(output, frame.raw)
             case Completed() | Inspected():
                 self._resolve(self._aside, frame)
             case Started() | Joined() | Outcome() | Fetched():
@@ -241,8 +243,13 @@ class Worker:
         stream, decoder = self._pipes[fd]
         text = decoder.decode(data)
         output = Output(rank=self.rank, kind="stderr" if stream == "stderr" else "stdout", text=text)
-        self._on_output(output, encode(output))
+        self._show(output, encode(output))
         return True
+
+    def _show(self, output: Output, raw: bytes) -> None:
+        if output.text:
+            self.last_lines.extend(line for line in output.text.splitlines()[-6:] if line.strip())
+        self._on_output(output, raw)
 
     def _read_stacks(self) -> str:
         try:

@@ -44,6 +44,7 @@ class Zygote:
         self.environ = environ
         self._forks: dict[str, asyncio.Future[int]] = {}
         self._exits: dict[str, Callable[[Exited], None]] = {}
+        self._retired = False
         ours, theirs = channel.pair()
         with theirs:
             self._process = subprocess.Popen(
@@ -81,6 +82,12 @@ class Zygote:
         """No effect on a worker that has exited: the zygote knows what it has not reaped yet."""
         self._channel.send(Signal(life=life, number=number, group=group))
 
+    def retire(self) -> None:
+        """End it once no worker of it lives any more; it is asked for none from now on."""
+        self._retired = True
+        if not self._exits:
+            self.close()
+
     def close(self) -> None:
         """End the zygote and with it every worker it started."""
         self._channel.close()
@@ -94,9 +101,13 @@ class Zygote:
                 if not self.ready.done():
                     self.ready.set_result(ready)
             case Forked(life=life, pid=pid):
-                self._forks.pop(life).set_result(pid)
+                forked = self._forks.pop(life)
+                if not forked.done():  # its caller may have given up
+                    forked.set_result(pid)
             case Exited() as exited:
                 self._exits.pop(exited.life)(exited)
+                if self._retired and not self._exits:
+                    self.close()
 
     def _on_end(self) -> None:
         if not self.ready.done():

@@ -11,14 +11,16 @@ from typing import Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from quarterdeck.client.session import Session
+from quarterdeck.client.sessions import calls_of
 from quarterdeck.magics import options
 
 _CELL_MAGICS = {"distributed": options.distributed_parser, "rank": options.rank_parser}
 _FIRST_LINE = re.compile(r"\s*%%(distributed|rank)\b")
+_SESSION = re.compile(r"\s--session[= ]\s*([\w-]+)")
 _WORKERS_LINE = re.compile(r"\s*%workers\s+(\S*)$")
 
 
-def matcher(session: Session) -> Callable[[CompletionContext], Any]:
+def matcher() -> Callable[[CompletionContext], Any]:
     """A matcher for `ip.Completer.custom_matchers`."""
 
     @context_matcher()  # type: ignore[untyped-decorator]
@@ -27,10 +29,16 @@ def matcher(session: Session) -> Callable[[CompletionContext], Any]:
         if found and context.cursor_line == 0:
             return _first_line(context, found[1])
         if found:
-            return _body(context, session)
+            return _body(context)
         return _workers_line(context)
 
     return quarterdeck_matcher  # type: ignore[no-any-return]
+
+
+def _session(text: str) -> Session:
+    """Of the cell that begins with this magic line."""
+    named = _SESSION.search(text.split("\n", 1)[0])
+    return calls_of(named[1] if named else "default")
 
 
 def _nothing() -> dict[str, Any]:
@@ -58,9 +66,9 @@ def _workers_line(context: CompletionContext) -> dict[str, Any]:
     return {"completions": completions, "suppress": True, "matched_fragment": found[1]}
 
 
-def _body(context: CompletionContext, session: Session) -> dict[str, Any]:
+def _body(context: CompletionContext) -> dict[str, Any]:
     code, cursor = _without_first_line(context.full_text, context.cursor_line, context.cursor_position)
-    answer = session.complete(code, cursor)
+    answer = _session(context.full_text).complete(code, cursor)
     if answer is None or not answer.matches:
         return _nothing()
     fragment = code[answer.start : answer.end]
@@ -74,7 +82,7 @@ def _without_first_line(text: str, cursor_line: int, column: int) -> tuple[str, 
     return "\n".join(lines[1:]), cursor
 
 
-def inspecting(session: Session, kernel_inspect: Callable[..., Any]) -> Callable[..., Any]:
+def inspecting(kernel_inspect: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel's `do_inspect` that asks the workers first, for cells that run there."""
 
     def do_inspect(code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()) -> Any:
@@ -83,7 +91,7 @@ def inspecting(session: Session, kernel_inspect: Callable[..., Any]) -> Callable
         if not found or cursor_pos <= len(first_line):
             return kernel_inspect(code, cursor_pos, detail_level, omit_sections)
         offset = len(first_line) + 1
-        answer = session.inspect(code[offset:], cursor_pos - offset, detail_level)
+        answer = _session(code).inspect(code[offset:], cursor_pos - offset, detail_level)
         if answer is None or not answer.found:
             return kernel_inspect(code, cursor_pos, detail_level, omit_sections)
         return {"status": "ok", "found": True, "data": answer.data, "metadata": {}}

@@ -7,9 +7,12 @@ import sys
 from typing import Any
 
 from quarterdeck.client import coordinator
+from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.notebook import Notebook
 from quarterdeck.errors import UsageError
 from quarterdeck.magics import assist
-from quarterdeck.magics.magics import QuarterdeckMagics
+from quarterdeck.magics.display import ShellSink
+from quarterdeck.magics.magics import QuarterdeckMagics, cell_number
 
 _CELL_NAMES, _LINE_NAMES = ("distributed", "rank"), ("workers", "push", "pull")
 _loaded: dict[int, dict[str, Any]] = {}
@@ -24,14 +27,14 @@ def load(shell: Any) -> None:
     if id(shell) in _loaded:
         return
     coordinator.current()
-    magics = QuarterdeckMagics(shell)
-    shell.register_magics(magics)
-    matcher = assist.matcher(magics.session)
+    notebooks.use(_notebook(shell))
+    shell.register_magics(QuarterdeckMagics(shell))
+    matcher = assist.matcher()
     shell.Completer.custom_matchers.append(matcher)
     _loaded[id(shell)] = {"matcher": matcher}
     kernel = getattr(shell, "kernel", None)
     if kernel is not None:
-        kernel.do_inspect = assist.inspecting(magics.session, kernel.do_inspect)
+        kernel.do_inspect = assist.inspecting(kernel.do_inspect)
     atexit.register(coordinator.close)
 
 
@@ -48,5 +51,16 @@ def unload(shell: Any) -> None:
     kernel = getattr(shell, "kernel", None)
     if kernel is not None:
         kernel.__dict__.pop("do_inspect", None)
+    notebooks.use(None)
     coordinator.close()
     atexit.unregister(coordinator.close)
+
+
+def _notebook(shell: Any) -> Notebook:
+    return Notebook(
+        shell.user_ns,
+        set(shell.user_ns_hidden),
+        shell.compile,
+        lambda: ShellSink(shell),
+        lambda: cell_number(shell),
+    )

@@ -5,15 +5,22 @@ comes back.
 from __future__ import annotations
 
 import ast
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from quarterdeck.client.session import CellOptions, Session
+from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.run import Run
+from quarterdeck.client.runs import runs
+from quarterdeck.client.session import CellOptions
+from quarterdeck.client.sessions import calls_of
+from quarterdeck.client.submission import run_blocking, submit_cell
 from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.magics import debug, options, tables
-from quarterdeck.magics.display import ShellSink
 from quarterdeck.payload.names import CellNames, analyse
 from quarterdeck.protocol.messages import Control, RunCell
 
@@ -24,34 +31,31 @@ class QuarterdeckMagics(Magics):
 
     shell: Any
 
-    def __init__(self, shell: Any) -> None:
-        super().__init__(shell)
-        self.session = Session(shell.user_ns, set(shell.user_ns_hidden), shell.compile)
-
     @cell_magic
-    def distributed(self, line: str, cell: str = "") -> None:
+    def distributed(self, line: str, cell: str = "") -> Run | None:
         asked = options.distributed_parser().parse_line(line)
-        self._run_cell("%%distributed", options.cell_options(asked), cell, asked.debug)
+        return self._cell("%%distributed", asked, cell)
 
     @cell_magic
-    def rank(self, line: str, cell: str = "") -> None:
+    def rank(self, line: str, cell: str = "") -> Run | None:
         asked = options.rank_parser().parse_line(line)
-        self._run_cell("%%rank", options.cell_options(asked), cell, asked.debug)
+        return self._cell("%%rank", asked, cell)
 
     @line_magic
     def workers(self, line: str) -> None:
         asked = options.workers_parser().parse_line(line)
+        session = calls_of(asked.session)
         if asked.verb in ("status", "stacks", "doctor"):
-            tables.show(self.shell, asked.verb, self.session.ask(asked.verb))
+            tables.show(self.shell, asked.verb, session.ask(asked.verb))
             return
-        text, notices = self.session.control(Control(action=asked.verb, spec=options.group_spec(asked)))
+        text, notices = session.control(Control(action=asked.verb, spec=options.group_spec(asked)))
         print("\n".join([*notices, text]))
 
     @line_magic
     def push(self, line: str) -> None:
         asked = options.push_parser().parse_line(line)
-        with _view(self.shell) as view:
-            replaced = self.session.push(asked.names, asked.ranks, view)
+        with _view() as view:
+            replaced = calls_of(asked.session).push(asked.names, asked.ranks, view)
             for name, what in replaced.items():
                 view.notice(f"`{name}`: replaced the workers' own ({what}).")
 
@@ -59,29 +63,58 @@ class QuarterdeckMagics(Magics):
     def pull(self, line: str) -> None:
         asked = options.pull_parser().parse_line(line)
         target = options.pull_target(asked)
-        with _view(self.shell) as view:
-            value = self.session.pull(asked.name, target, asked.rank, view)
+        with _view() as view:
+            value = calls_of(asked.session).pull(asked.name, target, asked.rank, view)
         self.shell.user_ns[target] = value
 
-    def _run_cell(self, magic: str, asked: CellOptions, cell: str, in_process: bool) -> None:
+    # ---- cells
+
+    def _cell(self, magic: str, asked: Namespace, cell: str) -> Run | None:
+        """The Run of a background cell, if the user gave it no name."""
         if not cell.strip():
             raise UsageError(f"{magic} has no code under it.", "Write the code on the lines after the magic.")
-        number = _cell_number(self.shell)
+        options.check_together(magic, asked)
+        number = cell_number(self.shell)
         names, plain = self._analyse(cell, number)
-        if in_process:
-            debug.run(self.shell, cell, number, asked)
-            return
+        wanted = options.cell_options(asked)
+        if asked.debug:
+            debug.run(self.shell, cell, number, wanted)
+            return None
+        code = RunCell(code=cell, number=number, plain=plain)
+        run = self._started(code, names, wanted, asked)
+        if asked.as_ and run is not None:
+            self.shell.user_ns[asked.as_] = run
+        return run if asked.background and not asked.as_ else None
+
+    def _started(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
+        """Run it, or send it on its way."""
         try:
-            with _view(self.shell) as view:
-                code = RunCell(code=cell, number=number, plain=plain)
-                finished, world_size = self.session.run_cell(code, names, asked, view)
+            if getattr(asked, "fresh", False):
+                run = submit_cell(code, names, wanted, asked.session)
+                if not asked.background:
+                    if asked.as_:
+                        self.shell.user_ns[asked.as_] = run
+                    run_blocking(run)
+                return run
+            if asked.background:
+                return calls_of(asked.session).submit_cell(code, names, wanted, _new_view())
+            return self._run_cell(code, names, wanted, asked)
         except RunInterrupted:
             raise
         except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
             raise RunInterrupted("stopped by you while the cell was sent to the workers") from None
-        error = failure(finished, self.shell.user_ns.__contains__, asked.timeout_s, world_size)
+
+    def _run_cell(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
+        session = calls_of(asked.session)
+        with _view() as view:
+            finished, world_size = session.run_cell(code, names, wanted, view)
+        run = runs()[session.last_run_id] if asked.as_ else None
+        error = failure(finished, self.shell.user_ns.__contains__, wanted.timeout_s, world_size)
         if error is not None:
+            if run is not None:
+                self.shell.user_ns[asked.as_] = run
             raise error from None
+        return run
 
     def _analyse(self, cell: str, number: int) -> tuple[CellNames, bool]:
         """Names of the cell, and whether it is plain Python. A syntax error is found here, before anything
@@ -97,22 +130,21 @@ class QuarterdeckMagics(Magics):
         return analyse(transformed), transformed.rstrip() == f"\n{cell}".rstrip()
 
 
-class _view:
+def _new_view() -> CellView:
+    return CellView(notebooks.current().new_sink())
+
+
+@contextmanager
+def _view() -> Iterator[CellView]:
     """A CellView that shows everything at the end, however it comes."""
-
-    shell: Any
-
-    def __init__(self, shell: Any) -> None:
-        self._view = CellView(ShellSink(shell))
-
-    def __enter__(self) -> CellView:
-        return self._view
-
-    def __exit__(self, *_: object) -> None:
-        self._view.finish()
+    view = _new_view()
+    try:
+        yield view
+    finally:
+        view.finish()
 
 
-def _cell_number(shell: Any) -> int:
+def cell_number(shell: Any) -> int:
     """Of the cell that runs: newer IPython counts `execution_count` up before it, older ones after it."""
     return len(shell.history_manager.input_hist_raw) - 1
 

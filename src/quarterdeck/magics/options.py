@@ -9,6 +9,7 @@ import shlex
 from typing import Any, NoReturn
 
 from quarterdeck.client.session import CellOptions
+from quarterdeck.client.sessions import check_name
 from quarterdeck.errors import UsageError
 from quarterdeck.protocol.messages import GroupSpec
 
@@ -107,6 +108,23 @@ def _add_group_options(parser: Parser) -> None:
     )  # fmt: skip
 
 
+def _add_session(parser: Parser) -> None:
+    parser.add_argument(
+        "--session", type=_session, default="default", metavar="NAME",
+        help="the group of workers; a new name starts another one",
+    )  # fmt: skip
+
+
+def _session(text: str) -> str:
+    return check_name(text)
+
+
+def _identifier(text: str) -> str:
+    if not text.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name")
+    return text
+
+
 def _add_cell_options(parser: Parser) -> None:
     _add_group_options(parser)
     parser.add_argument(
@@ -126,6 +144,14 @@ def _add_cell_options(parser: Parser) -> None:
         "--setup", action="store_true", help="run now, and again on every worker that replaces a lost one"
     )
     parser.add_argument(
+        "--background", action="store_true",
+        help="return a Run at once and leave the kernel free; the session's next cell waits for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as", dest="as_", type=_identifier, metavar="NAME", help="bind the Run to this name"
+    )
+    _add_session(parser)
+    parser.add_argument(
         "--debug", action="store_true",
         help="run in this process, as the only rank, with the debugger at the first error",
     )  # fmt: skip
@@ -135,6 +161,10 @@ def _add_cell_options(parser: Parser) -> None:
 def distributed_parser() -> Parser:
     parser = Parser("%%distributed", "Run the cell on every rank of the session's workers.")
     parser.add_argument("--ranks", type=ranks, metavar="LIST", help="only on these ranks, as in 0 or 0,2-3")
+    parser.add_argument(
+        "--fresh", action="store_true",
+        help="run in a group of its own, forked for it: it neither sees nor changes the session's variables",
+    )  # fmt: skip
     _add_cell_options(parser)
     return parser
 
@@ -154,6 +184,7 @@ WORKER_VERBS = ("status", "start", "restart", "stop", "interrupt", "stacks", "do
 def workers_parser() -> Parser:
     parser = Parser("%workers", "Look at the session's workers, start and stop them.")
     parser.add_argument("verb", nargs="?", default="status", type=_verb, metavar="|".join(WORKER_VERBS))
+    _add_session(parser)
     _add_group_options(parser)
     return parser
 
@@ -171,6 +202,7 @@ def push_parser() -> Parser:
     parser = Parser("%push", "Copy values of the notebook to the workers, replacing what they have.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--ranks", type=ranks, metavar="LIST", help="only to these ranks")
+    _add_session(parser)
     return parser
 
 
@@ -182,6 +214,7 @@ def pull_parser() -> Parser:
         "as_", nargs="*", default=[], metavar="as NAME", help="the notebook's name for it; default: the same"
     )
     parser.add_argument("--rank", type=_one_rank, default=0, help="whose value; default: rank 0's")
+    _add_session(parser)
     return parser
 
 
@@ -209,6 +242,7 @@ def cell_options(options: argparse.Namespace) -> CellOptions:
         seed=options.seed,
         name=options.name,
         setup=options.setup,
+        recorded=bool(options.name or options.as_ or options.background),
     )
 
 
@@ -221,3 +255,21 @@ def pull_target(options: argparse.Namespace) -> str:
             "Write `%pull NAME` or `%pull NAME as OTHER`, with `--rank R` for a rank other than 0."
         )
     return str(target)
+
+
+def check_together(magic: str, options: argparse.Namespace) -> None:
+    """Options that exclude each other."""
+    fresh = getattr(options, "fresh", False)
+    for one, other, why in (
+        (fresh, options.ranks, "`--fresh` runs on all ranks of its own group: leave `--ranks` out."),
+        (fresh, options.setup, "A `--setup` cell belongs to the session: leave `--fresh` out."),
+        (options.background, options.debug, "`--debug` runs in this process: leave `--background` out."),
+        (
+            options.background,
+            options.setup,
+            "A `--setup` cell has to be over before the next: no `--background`.",
+        ),
+        (fresh, options.debug, "`--debug` runs in this process: leave `--fresh` out."),
+    ):
+        if one and other:
+            raise UsageError(f"{magic}: {why}")

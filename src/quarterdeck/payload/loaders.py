@@ -10,7 +10,7 @@ import contextlib
 import functools
 import importlib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from quarterdeck.payload.travel import TravelTable
@@ -21,18 +21,26 @@ class _Receiver:
 
     namespace: dict[str, object] | None = None
     table: TravelTable | None = None
+    buffers: Iterable[Any] = ()
+    """Of the function that `load_function` is to load."""
 
 
 @contextlib.contextmanager
-def receiving(namespace: dict[str, object], table: TravelTable | None) -> Iterator[None]:
+def receiving(
+    namespace: dict[str, object], table: TravelTable | None, buffers: Iterable[Any] = ()
+) -> Iterator[None]:
     """Loads inside the block arrive in `namespace` and `table`; loads may nest (a `__setstate__` that
     loads)."""
-    before = _Receiver.namespace, _Receiver.table
-    _Receiver.namespace, _Receiver.table = namespace, table
+    before = _Receiver.namespace, _Receiver.table, _Receiver.buffers
+    _Receiver.namespace, _Receiver.table, _Receiver.buffers = namespace, table, buffers
     try:
         yield
     finally:
-        _Receiver.namespace, _Receiver.table = before
+        _Receiver.namespace, _Receiver.table, _Receiver.buffers = before
+
+
+def function_buffers() -> Iterable[Any]:
+    return _Receiver.buffers
 
 
 def receiver_namespace() -> dict[str, object]:

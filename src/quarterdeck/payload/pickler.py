@@ -72,6 +72,22 @@ def loads(
     return result
 
 
+def load_function(data: bytes) -> Callable[..., Any]:
+    """A function pickled alone, by `dumps_function` or by plain cloudpickle. The former, inside
+    `loaders.receiving` with the buffers that came with it.
+    """
+    function: Callable[..., Any] = pickle.loads(data, buffers=loaders.function_buffers())
+    return function
+
+
+def dumps_function(function: Callable[..., Any], namespace: dict[str, object]) -> Pickled:
+    """As `dumps`, for one function, in the form that `worker.spawn_helper` takes."""
+    file = io.BytesIO()
+    pickler = PayloadPickler(file, namespace)
+    pickler.dump(function)
+    return Pickled(file.getvalue(), pickler.buffers)
+
+
 class _ReceiverNamespace:
     """Stands for the receiver's namespace in the stream."""
 

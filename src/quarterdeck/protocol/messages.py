@@ -34,6 +34,17 @@ class KernelContext(msgspec.Struct):
     environ: dict[str, str]
     cwd: str
     sys_path: list[str]
+    notebook: str = ""
+    """Path or name of the notebook's file, as far as it is known; for the run store."""
+
+
+class RunPlace(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Which run a worker works for, and where that run is kept."""
+
+    run_id: str = ""
+    name: str = ""
+    folder: str = ""
+    attempt: int = 0
 
 
 class GroupSpec(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -44,6 +55,8 @@ class GroupSpec(msgspec.Struct, omit_defaults=True, frozen=True):
     start_method: Literal["fork", "spawn"] | None = None
     environ: dict[str, str] = {}
     """`--env` of the call: also in the environment of a group that it starts."""
+    join_timeout_s: float | None = None
+    """How long workers that have just started may take to find each other."""
 
 
 class Payload(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -96,6 +109,7 @@ class TakeTurn(Message):
     """What a waiting cell is told it waits for: "cell [7]", "%pull model"."""
     context: KernelContext | None = None
     """Sent when it changed since the last call; reaches the next new group."""
+    session: str = "default"
 
 
 class Control(Message):
@@ -104,12 +118,14 @@ class Control(Message):
     action: Literal["start", "restart", "stop", "interrupt"]
     spec: GroupSpec = GroupSpec()
     context: KernelContext | None = None
+    session: str = "default"
 
 
 class Ask(Message):
     """`%workers status|stacks|doctor`: answered at once, also while a cell runs."""
 
     what: Literal["status", "stacks", "doctor"]
+    session: str = "default"
 
 
 class Complete(Message):
@@ -119,6 +135,7 @@ class Complete(Message):
 
     code: str
     cursor: int
+    session: str = "default"
 
 
 class Inspect(Message):
@@ -127,32 +144,66 @@ class Inspect(Message):
     code: str
     cursor: int
     detail_level: int
+    session: str = "default"
 
 
 # ---- kernel -> coordinator -> workers: the action of a turn
 
 
-class RunCell(Message):
-    """Run a cell on the turn's ranks. Carries a memfd if the payload has spans. Forwarded to workers byte for
-    byte.
-    """
+class _Work(Message, kw_only=True):
+    """What cells and functions have in common. Carries a memfd if any of its payloads has spans."""
 
-    code: str
     number: int
     """The notebook's execution count, for tracebacks ("Cell In[7], line 3")."""
-    plain: bool = False
-    """Plain Python: IPython's syntax transformations leave it as it is, so the worker need not try them."""
     name: str = ""
     payload: Payload = Payload()
-    binds: list[str] = []
-    """Names the cell binds itself: the workers' own afterwards."""
+    """Names to bind in the worker's namespace first."""
+    place: RunPlace = RunPlace()
     seed: int | None = None
     environ: dict[str, str] = {}
-    setup: bool = False
     timeout_s: float | None = None
-    """Bounds the whole cell; kept by the coordinator."""
+    """Bounds the whole run; kept by the coordinator."""
     collective_timeout_s: float | None = None
-    """Bounds one collective; set on the process group for this cell."""
+    """Bounds one collective; set on the process group for this run."""
+
+
+class RunCell(_Work, kw_only=True):
+    """Run a cell on the turn's ranks. Forwarded to workers byte for byte."""
+
+    code: str
+    plain: bool = False
+    """Plain Python: IPython's syntax transformations leave it as it is, so the worker need not try them."""
+    binds: list[str] = []
+    """Names the cell binds itself: the workers' own afterwards."""
+    setup: bool = False
+    recorded: bool = False
+    """It goes into the run store at once, also if it never shows anything."""
+    replay: Payload | None = None
+    """Of a set-up cell: the payload for a worker that has nothing yet, if that is another."""
+
+
+class CallFunction(_Work, kw_only=True):
+    """Call a function through `spawn_helper`. The spans of all three payloads lie in the same memfd."""
+
+    function: Payload
+    """`data` is what `spawn_helper` takes as `fn`."""
+    kwargs: Payload
+    checkpoint_src: str = ""
+    """Folder of the checkpoints of the attempt before; filled in by the coordinator."""
+
+
+class Submit(Message):
+    """A run in a group of its own: forked for it, gone after it. The memfd comes with it."""
+
+    spec: GroupSpec
+    work: RunCell | CallFunction
+    context: KernelContext
+    title: str
+    """What it is called where it has to be waited for, and in the store: "train()", "cell [7]"."""
+    source: str = ""
+    session: str = "default"
+    """Whose set-up cells are run first."""
+    max_restarts: int = 0
 
 
 class Install(Message):
@@ -193,7 +244,23 @@ class Turn(Message):
     device_type: str
     started: bool = False
     """A group was started for this turn."""
-    log_dir: str = ""
+
+
+class Accepted(Message):
+    """The run is on record: a submitted one, or a cell that is named or shows something."""
+
+    run_id: str
+    folder: str
+
+
+class Begun(Message):
+    """The group of a submitted run is up."""
+
+    attempt: int
+    world_size: int
+    backend: str
+    device_type: str
+    took_s: float
 
 
 class Notice(Message):
@@ -313,6 +380,16 @@ class Outcome(Message):
     """Names bound (with their owner) or removed (None) since the last report."""
     dropped: list[int] = []
     """Travel ids whose objects are gone since the last report."""
+    value: Payload = Payload()
+    """Of a function: its pickled return value and decks, or its exception; with a memfd if it has spans."""
+    text: str = ""
+    """Of a function: the start of its value's repr."""
+    unpicklable: str = ""
+    """Why the value itself did not come: what in it cannot be pickled."""
+    annotations: dict[str, str] = {}
+    """What the rank noted about its result, as JSON texts."""
+    recoverable: bool = False
+    """The exception was a RecoverableError."""
     installed: bool = True
     """Whether what travelled with the cell was unpickled; if not, the cell's first line was not reached."""
     group: Literal["auto", "user", "none"] = "auto"
@@ -411,8 +488,10 @@ class Exited(Message):
 
 
 Anything = (
-    Open | TakeTurn | Control | Ask | Complete | Inspect | RunCell | Install | Fetch | Cancel
-    | Waiting | Turn | Notice | Refused | Finished | Answer | Pulled | Completed | Inspected
+    Open | TakeTurn | Submit | Control | Ask | Complete | Inspect
+    | RunCell | CallFunction | Install | Fetch | Cancel
+    | Waiting | Turn | Accepted | Begun | Notice | Refused | Finished
+    | Answer | Pulled | Completed | Inspected
     | Started | Joined | Output | Outcome | Fetched
     | Join | Release | Raise | Leave
     | Fork | Signal | ZygoteReady | Forked | Exited

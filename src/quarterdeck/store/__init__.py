@@ -1,3 +1,8 @@
-"""What stays on disk: for now the complete output of every cell, one text file per rank. Pure; used by the
-coordinator.
+"""The run store: what stays on disk of every run, append-only, readable by any process, valid after a crash
+at any point. Pure; written by the coordinator, read by every process.
+
+    HOME/runs/<run_id>/run.json                  what was known at the start; renamed into place, then fixed
+                       events.jsonl              states, groups, outcomes: one line each
+                       rank-N.log                all that rank N wrote
+                       attempt-A-rank-N.result   the pickled value of rank N, authenticated
 """

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from quarterdeck.protocol.messages import Outcome, RunCell
+from quarterdeck.protocol.messages import CallFunction, Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell
@@ -21,7 +21,7 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     shell.execution_count = cell.number
     shell.cell_is_plain = cell.plain
     shell.traceback_lines.clear()
-    _know_sources(shell, cell)
+    know_sources(shell, cell)
     sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments
     error: BaseException | None
     try:
@@ -32,21 +32,21 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
         error = raised
     finally:
         interrupts.disarm()
-    outcome = _outcome(shell, error)
-    _forget_traceback(error)
+    outcome = outcome_of(shell, error)
+    forget_traceback(error)
     return outcome
 
 
-def _know_sources(shell: WorkerShell, cell: RunCell) -> None:
+def know_sources(shell: WorkerShell, work: RunCell | CallFunction) -> None:
     """Functions of ordinary notebook cells: their tracebacks show "Cell In[3], line 5" with source lines here
     too.
     """
-    for filename, (number, text) in cell.payload.sources.items():
+    for filename, (number, text) in work.payload.sources.items():
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
         shell.compile._filename_map[filename] = number
 
 
-def _outcome(shell: WorkerShell, error: BaseException | None) -> Outcome:
+def outcome_of(shell: WorkerShell, error: BaseException | None) -> Outcome:
     outcome = Outcome(rank=0, state="ok", time_unix_ns=time.time_ns())
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return outcome
@@ -95,7 +95,7 @@ def _raising_line(error: BaseException) -> str:
     return linecache.getline(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
 
 
-def _forget_traceback(error: BaseException | None) -> None:
+def forget_traceback(error: BaseException | None) -> None:
     """Frames hold tensors: after an error their memory must come free without a further cell."""
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):

@@ -18,13 +18,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from quarterdeck.context import Context, working_for
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import (
+    CallFunction,
     Complete,
     Completed,
     Fetch,
@@ -44,6 +49,7 @@ from quarterdeck.protocol.messages import (
 )
 from quarterdeck.worker import output, setup
 from quarterdeck.worker.cell import run_cell, text_of
+from quarterdeck.worker.function import call_function
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.names import Names
@@ -64,6 +70,7 @@ class _Worker:
     frames: queue.SimpleQueue[Frame] = field(default_factory=queue.SimpleQueue)
     questions: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
     rank: int = 0
+    world_size: int = 1
 
     def run(self) -> None:
         self.channel.send(Started(pid=os.getpid()))
@@ -84,7 +91,7 @@ class _Worker:
                 close_fds(frame.fds)
 
     def _apologise(self, request: Message, text: str) -> None:
-        if isinstance(request, RunCell):
+        if isinstance(request, (RunCell, CallFunction)):
             outcome = Outcome(rank=self.rank, state="error", ename="RuntimeError", evalue=text)
             outcome.traceback, outcome.group = [text], self.group.owner
             self.channel.send(outcome)
@@ -115,7 +122,7 @@ class _Worker:
                 case Complete() | Inspect() as request:
                     self.questions.put(request)
                 case message:
-                    if isinstance(message, (RunCell, Install, Fetch)):
+                    if isinstance(message, (RunCell, CallFunction, Install, Fetch)):
                         interrupts.expect()
                     self.frames.put(frame)
         os._exit(0)  # the coordinator is gone
@@ -165,6 +172,8 @@ class _Worker:
                 self.channel.send(self._join(join, frame))
             case RunCell() as cell:
                 self.channel.send(self._run(cell, memfd))
+            case CallFunction() as call:
+                self._call(call, memfd)
             case Install() as install:
                 self.channel.send(self._install(install, memfd))
             case Fetch() as fetch:
@@ -172,6 +181,7 @@ class _Worker:
 
     def _join(self, join: Join, frame: Frame) -> Joined:
         self.rank = self.emitter.rank = join.rank
+        self.world_size = join.world_size
         listen_fd = frame.fds.pop() if frame.fds else None  # the store owns it from here
         try:
             if join.fresh:
@@ -192,33 +202,63 @@ class _Worker:
         return joined
 
     def _run(self, cell: RunCell, memfd: int | None) -> Outcome:
-        if cell.seed is not None:
-            setup.seed_everything(cell.seed, self.rank)
         error = self._try_install(cell, memfd)
         if error:
             return error
-        with setup.environment(cell.environ), self.group.cell(cell.collective_timeout_s):
+        with self._working(cell):
             outcome = run_cell(self.shell, cell)
         self.names.rebound(cell.binds)
         return self._complete_outcome(outcome)
 
-    def _try_install(self, cell: RunCell, memfd: int | None) -> Outcome | None:
-        """The outcome, if the cell ends before its first line."""
-        if not cell.payload.names:
+    def _call(self, call: CallFunction, memfd: int | None) -> None:
+        outcome, value_fd = self._try_install(call, memfd), None
+        if outcome is None:
+            with self._working(call):
+                outcome, value_fd = call_function(self.shell, call, memfd)
+            outcome = self._complete_outcome(outcome)
+        fds = [value_fd] if value_fd is not None else []
+        self.channel.send(outcome, fds)
+        close_fds(fds)
+
+    @contextmanager
+    def _working(self, work: RunCell | CallFunction) -> Iterator[None]:
+        """What user code finds around it."""
+        place = work.place
+        context = Context(
+            run_id=place.run_id,
+            name=place.name or work.name,
+            rank=self.rank,
+            local_rank=self.rank,
+            world_size=self.world_size,
+            attempt=place.attempt,
+            run_dir=Path(place.folder),
+        )
+        with (
+            setup.environment(work.environ),
+            self.group.cell(work.collective_timeout_s),
+            working_for(context),
+        ):
+            yield
+
+    def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
+        """The outcome, if it ends before the first line of user code."""
+        if work.seed is not None:
+            setup.seed_everything(work.seed, self.rank)
+        if not work.payload.names:
             return None
         try:
             with interrupts.user_code():
-                self.names.install(cell.payload, memfd)
+                self.names.install(work.payload, memfd)
         except KeyboardInterrupt:
             state: Any = interrupts.reason or "interrupted"
             return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
         except Exception as error:
             outcome = Outcome(rank=0, state="error", time_unix_ns=time.time_ns(), installed=False)
             outcome.ename, outcome.evalue = type(error).__name__, text_of(error)
-            names = ", ".join(cell.payload.names)
+            names = ", ".join(work.payload.names)
             outcome.traceback = [
                 f"{outcome.ename}: {outcome.evalue}",
-                f"It was raised while {names} were unpickled on the worker, before the cell's first line.",
+                f"It was raised while {names} were unpickled on the worker, before the first line ran.",
             ]
             return self._complete_outcome(outcome)
         return None

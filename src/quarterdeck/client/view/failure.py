@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from quarterdeck.client.view import ansi, words
 from quarterdeck.errors import RunFailed, RunInterrupted, RunTimedOut
 from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.store.history import StoredRun
 
 _NATIVE = {
     "SIGSEGV": "a crash in native code",
@@ -36,6 +37,7 @@ def failure(
     notebook_has: Callable[[str], bool] = lambda name: False,
     timeout_s: float | None = None,
     world_size: int = 0,
+    closed: bool = False,
 ) -> RunFailed | None:
     """The exception for a cell that did not succeed; None if it did.
 
@@ -44,8 +46,9 @@ def failure(
         notebook_has: whether the user's namespace in the kernel has a name.
         timeout_s: the cell's `--timeout`, for its sentence.
         world_size: size of the group, when the cell ran on some of its ranks only.
+        closed: it ran in a group of its own, whose variables are gone however it ends.
     """
-    report = _Report(finished, notebook_has, timeout_s, world_size or len(finished.outcomes))
+    report = _Report(finished, notebook_has, timeout_s, world_size or len(finished.outcomes), closed)
     root = report.root
     if root is None and not finished.stopped:
         return None
@@ -53,6 +56,18 @@ def failure(
     ename = "" if finished.stopped or root is None else root.ename or _signal_name(root.signal)
     headline, rank = report.headline(), None if root is None else root.rank
     return kinds[finished.stopped](headline, report.lines(), finished.outcomes, rank, ename)
+
+
+def from_store(run: StoredRun) -> Finished:
+    """How a run ended, as the coordinator would report it. Of a lost run: with what is known of it."""
+    last = run.last
+    return Finished(
+        outcomes=run.outcomes(),
+        root_cause=last.root_cause if last is not None else None,
+        stopped=last.stopped if last is not None else "",
+        duration_s=run.duration_s,
+        log_dir=str(run.folder),
+    )
 
 
 class _Report:
@@ -64,9 +79,11 @@ class _Report:
         notebook_has: Callable[[str], bool],
         timeout_s: float | None,
         world_size: int,
+        closed: bool = False,
     ) -> None:
         self.finished, self.notebook_has = finished, notebook_has
         self.timeout_s, self.world_size = timeout_s, world_size
+        self.closed = closed
         self.outcomes = sorted(finished.outcomes, key=lambda outcome: outcome.rank)
         self.root = _root(finished)
         self.same = [outcome for outcome in self.outcomes if self.root and _alike(outcome, self.root)]
@@ -130,17 +147,18 @@ class _Report:
     def _fate(self, outcome: Outcome) -> str:
         if outcome.state == "ok":
             return "finished"
+        kept = "" if self.closed else "; variables kept"
         if outcome.state == "released":
-            return "{was} released from a collective{after}; variables kept"
+            return f"{{was}} released from a collective{{after}}{kept}"
         if outcome.state == "interrupted":
-            return "{was} interrupted; variables kept"
+            return f"{{was}} interrupted{kept}"
         if outcome.state == "skipped":
             return "did not run the cell"
         if self.root is None or outcome is self.root:
             return _escape(_what(outcome, 1))
         first = self._name(self.same)
         if _peer_gone(outcome):
-            return f"lost {{its}} connection to {first}; variables kept"
+            return f"lost {{its}} connection to {first}{kept}"
         return _escape(f"{_what(outcome, 1)} (after {first})")
 
     def _after(self, outcomes: Sequence[Outcome]) -> str:
@@ -162,6 +180,8 @@ class _Report:
         """What is kept, what is lost, where to read on, what works."""
         gone = [outcome for outcome in self.outcomes if outcome.state == "killed"]
         lines = [f"Full log: {self.finished.log_dir}"] if self.finished.log_dir else []
+        if self.closed:
+            return lines
         if gone:
             lines += [
                 _lost(gone),

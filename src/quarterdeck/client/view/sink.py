@@ -23,3 +23,18 @@ class Sink(Protocol):
 
     def clear(self, wait: bool) -> None:
         """Remove all outputs of the cell; with `wait` when the next one comes."""
+
+
+class PrintSink:
+    """A script's: plain text on the standard output."""
+
+    live = False
+
+    def show(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
+        print(data.get("text/plain", ""), flush=True)
+
+    def update(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
+        """Never called: it is not live."""
+
+    def clear(self, wait: bool) -> None:
+        """What is printed stays."""

@@ -1,0 +1,132 @@
+"""A run of this kernel on its way, followed to its end by a thread of its own, whoever waits for it."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from typing import Any
+
+from quarterdeck.client.coordinator import Call, Refusal
+from quarterdeck.client.following import show
+from quarterdeck.client.view import CellView
+from quarterdeck.errors import UsageError
+from quarterdeck.payload.memory import map_buffers
+from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.messages import Accepted, Begun, Cancel, Finished, Outcome
+from quarterdeck.store.format import RunState
+
+Value = tuple[bytes, list[memoryview]]
+"""A rank's pickled value: stream and buffers."""
+
+
+class LiveRun:
+    """Made when the run is on record; `start` once. The thread calls `settle(finished)` at the end."""
+
+    def __init__(
+        self,
+        call: Call,
+        view: CellView,
+        accepted: Accepted,
+        settle: Callable[[Finished | None], None] = lambda finished: None,
+    ) -> None:
+        self.run_id = accepted.run_id
+        self.folder = accepted.folder
+        self.state: RunState = "starting"
+        self.world_size = 0
+        self.values: dict[int, Value] = {}
+        self.ended: Future[Finished] = Future()
+        """Also an exception: UsageError if it could not start, WorkersLost if the coordinator vanished."""
+        self._call = call
+        self._view = view
+        self._settle = settle
+
+    def start(self) -> None:
+        """In a copy of the caller's context: what it shows belongs to the cell that runs now."""
+        context = contextvars.copy_context()
+        name = f"quarterdeck-{self.run_id}"
+        threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask for its end; asked again, a step of the ladder is skipped. Returns at once."""
+        with suppress(OSError):
+            self._call.channel.send(Cancel())
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""
+        return bool(wait_for([self.ended], timeout_s).done)
+
+    # ---- in the thread
+
+    def _follow(self) -> None:
+        finished: Finished | None = None
+        problem: BaseException | None = None
+        try:
+            while finished is None:
+                finished = self._next()
+            self.state = state_of(finished)
+        except BaseException as error:
+            self.state = "failed" if isinstance(error, UsageError) else "lost"
+            problem = error
+        self._end(finished, problem)
+
+    def _next(self) -> Finished | None:
+        if self._call.channel.poll(self._view.next_flush_in()):
+            try:
+                frame = self._call.receive()
+            except Refusal as refusal:
+                raise UsageError(str(refusal)) from None
+            if isinstance(frame.message, Finished):
+                return frame.message
+            self._take(frame)
+        self._view.flush()
+        return None
+
+    def _take(self, frame: Frame) -> None:
+        match frame.message:
+            case Begun(world_size=world_size, attempt=attempt):
+                self.state, self.world_size = "running", world_size
+                if not attempt:
+                    self._view.begin(world_size, self.folder)
+            case Outcome() as outcome:
+                try:
+                    buffers = map_buffers(frame.fds[0], outcome.value.spans) if frame.fds else []
+                finally:
+                    close_fds(frame.fds)
+                self.values[outcome.rank] = outcome.value.data, buffers
+            case message:
+                show(message, self._view)
+
+    def _end(self, finished: Finished | None, problem: BaseException | None) -> None:
+        """Everything is shown, and nothing is held any more, before anybody hears that it is over."""
+        try:
+            self._settle(finished)
+            self._view.finish()
+        except BaseException as error:  # an answer of our own making is better than one that never comes
+            problem = problem or error
+        self._call.close()
+        if finished is not None and problem is None:
+            self.ended.set_result(finished)
+        else:
+            self.ended.set_exception(problem or RuntimeError("the run has no end"))
+
+
+def state_of(finished: Finished) -> RunState:
+    if finished.stopped == "interrupt":
+        return "stopped"
+    return "failed" if finished.stopped or finished.root_cause is not None else "succeeded"
+
+
+def accept(call: Call, on_other: Callable[[Any], None]) -> Accepted:
+    """Wait until the run is on record. Raises UsageError if it is refused, WorkersLost."""
+    while True:
+        try:
+            message = call.receive().message
+        except Refusal as refusal:
+            raise UsageError(str(refusal)) from None
+        if isinstance(message, Accepted):
+            return message
+        on_other(message)

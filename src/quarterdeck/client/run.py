@@ -1,0 +1,285 @@
+"""`Run`: one execution of a cell or a function, on its way or from the store. For users; in the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Generator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.live import LiveRun
+from quarterdeck.client.values import Unpicklable, load, raise_as_it_was
+from quarterdeck.client.view import failure, runs_html
+from quarterdeck.client.view.failure import from_store
+from quarterdeck.errors import UsageError
+from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.store.format import TERMINAL
+from quarterdeck.store.history import StoredRun, delete
+from quarterdeck.store.results import read_result
+from quarterdeck.worker.helper import ElasticWorkerResult
+
+_POLL_S = 0.2
+
+
+class Run:
+    """A run that one can hold, wait for, stop and look at; usable from any thread.
+
+    `%%distributed --background`, `function.submit(...)` and `qd.runs()[NAME]` give one. What it tells comes
+    from the run store, so a run of an earlier kernel tells the same, except that nobody can stop it.
+    """
+
+    def __init__(
+        self, stored: StoredRun, live: LiveRun | None = None, timeout_s: float | None = None
+    ) -> None:
+        self._stored = stored
+        self._live = live
+        self._timeout_s = timeout_s
+        self._lock = threading.RLock()
+        self._values: dict[int, Any] = {}
+
+    # ---- what it is
+
+    @property
+    def run_id(self) -> str:
+        """Name of its folder: time, and the name or title."""
+        return self._stored.run_id
+
+    @property
+    def name(self) -> str:
+        """As the user named it, else what it is called: "train()", "cell [7]"."""
+        return self._stored.header.name or self._stored.header.title
+
+    @property
+    def kind(self) -> str:
+        """ "cell" or "function"."""
+        return self._stored.header.kind
+
+    @property
+    def source(self) -> str:
+        """The cell's code, or the function's, as it was."""
+        return self._stored.header.source
+
+    @property
+    def notebook(self) -> str:
+        """Path of the notebook or script, as far as it was known."""
+        return self._stored.header.notebook
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions, machine, git commit, backend and devices."""
+        stored = self._fresh()
+        found = dict(stored.header.environment)
+        if stored.world_size:
+            found |= {"backend": stored.backend, "devices": ", ".join(stored.devices)}
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """Where the run store keeps it."""
+        return self._stored.folder
+
+    # ---- how it is
+
+    @property
+    def status(self) -> str:
+        """queued, starting, running, restarting; in the end succeeded, failed, stopped or lost."""
+        live = self._live
+        if live is not None and not (live.ended.done() and live.state == "lost"):
+            return live.state
+        return self._fresh().state
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did, in a few words."""
+        return self._fresh().reason
+
+    @property
+    def attempt(self) -> int:
+        """The latest, counted from 0."""
+        return self._fresh().attempt
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks; 0 before they have started."""
+        return self._fresh().world_size or (self._live.world_size if self._live else 0)
+
+    @property
+    def created(self) -> datetime:
+        """When it was submitted, local time."""
+        return datetime.fromtimestamp(self._stored.created_unix_ns / 1e9).astimezone()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since its first line ran, up to its end or to now."""
+        return self._fresh().duration_s
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """How each rank ended, by rank, of the last attempt: state, exception, signal, `time_unix_ns`."""
+        return self._fresh().outcomes()
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in the run store."""
+        return self._stored.size_bytes
+
+    def logs(self, rank: int | None = None) -> str:
+        """All that a rank wrote; without `rank` of all of them, one after another, each under a line with its
+        number.
+        """
+        if rank is not None:
+            return self._stored.log(rank)
+        parts = [(r, self._stored.log(r)) for r in range(max(1, self.world_size))]
+        return "\n".join(f"--- rank {r}\n{text.rstrip()}\n" for r, text in parts if text)
+
+    def _fresh(self) -> StoredRun:
+        with self._lock:
+            if not self._stored.terminal:
+                self._stored.refresh()
+            return self._stored
+
+    # ---- wait, stop
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is over within `timeout` seconds. Raises nothing, however it ended. A KeyboardInterrupt
+        ends the waiting only.
+        """
+        if self._live is not None:
+            return self._live.wait(timeout)
+        limit = None if timeout is None else time.monotonic() + timeout
+        while self.status not in TERMINAL:
+            if limit is not None and time.monotonic() >= limit:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Rank 0's return value (None for a cell), as soon as all ranks have ended.
+
+        Raises the exception that ended the run, with its own type, its rank (`.rank`) and time
+        (`.timestamp`); RunFailed where there is none (a killed worker, one that cannot be pickled),
+        RunInterrupted, RunTimedOut; TimeoutError if it is not over within `timeout` seconds.
+        """
+        self._wait_and_raise(timeout)
+        return self._value(0).return_value if self.kind == "function" else None
+
+    @property
+    def results(self) -> list[ElasticWorkerResult]:
+        """What each rank returned, with its decks, by rank. Waits; raises like `result`."""
+        self._wait_and_raise(None)
+        return [self._value(outcome.rank) for outcome in self.outcomes]
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """`await run` is `run.result()` that leaves the event loop free."""
+        waiting = asyncio.get_running_loop().run_in_executor(None, self.wait)
+        yield from waiting.__await__()
+        return self.result()
+
+    def stop(self) -> None:
+        """End it: interrupt, abort the group, SIGTERM, SIGKILL, 5 s apart; called again, it skips a step.
+
+        Returns at once; `wait` waits. No effect on a run that is over. UsageError for a run that another
+        kernel has.
+        """
+        if self.status in TERMINAL:
+            return
+        if self._live is None:
+            keeper = self._stored.header.keeper
+            whose = f" (its coordinator is pid {keeper.pid})" if keeper is not None else ""
+            raise UsageError(f"{self.run_id} runs under another kernel{whose}: stop it there.")
+        self._live.stop()
+
+    def delete(self) -> None:
+        """Remove it from the run store, with its logs and values. UsageError while it runs."""
+        try:
+            delete(self._fresh())
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    # ---- values
+
+    def _wait_and_raise(self, timeout: float | None) -> None:
+        if not self.wait(timeout):
+            raise TimeoutError(f"{self.run_id} is not over after {timeout:g} s: it is {self.status}")
+        error = failure(
+            self._finished(),
+            notebooks.current().namespace.__contains__,
+            self._timeout_s,
+            self.world_size,
+            closed=True,
+        )
+        if error is None:
+            return
+        original = self._load(error.root_cause).get("error") if error.root_cause is not None else None
+        raise_as_it_was(original, error, self.run_id)
+
+    def _finished(self) -> Finished:
+        if self._live is None:
+            return from_store(self._fresh())
+        return self._live.ended.result()
+
+    def _value(self, rank: int) -> ElasticWorkerResult:
+        outcome = next(one for one in self.outcomes if one.rank == rank)
+        loaded = self._load(rank)
+        value = loaded.get("return_value")
+        if outcome.unpicklable:
+            value = Unpicklable(outcome.text, outcome.unpicklable)
+        return ElasticWorkerResult(value, loaded.get("decks", []))
+
+    def _load(self, rank: int) -> dict[str, Any]:
+        """A rank's value, exception and decks; unpickled once."""
+        with self._lock:
+            if rank not in self._values:
+                self._values[rank] = self._load_once(rank)
+            found: dict[str, Any] = self._values[rank]
+            return found
+
+    def _load_once(self, rank: int) -> dict[str, Any]:
+        live = self._live.values.pop(rank, None) if self._live is not None else None
+        if live is not None:
+            data, buffers = live
+            return load(data, buffers)
+        event = next((e for e in self._fresh().outcome_events() if e.outcome.rank == rank), None)
+        if event is None or (not event.kept and not event.note):
+            return {}
+        if not event.kept:
+            raise UsageError(f"The value of rank {rank} was not kept: {event.note}.")
+        return load(*read_result(self._stored.result_path(rank)))
+
+    # ---- shown
+
+    def show(self) -> None:
+        """Show it in the notebook: state, ranks, the last lines of their output."""
+        sink = notebooks.current().new_sink()
+        sink.show(self._repr_mimebundle_(), {}, "")
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return runs_html.one(self._fresh(), self.status)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id}: {self.status}>"
+
+
+_known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+_running: set[Run] = set()
+"""Kept until they end, whether anybody holds them or not."""
+
+
+def begin(live: LiveRun, timeout_s: float | None) -> Run:
+    """The Run of something that has just begun; it is followed from now on."""
+    run = Run(StoredRun.read(Path(live.folder)), live, timeout_s)
+    _known[run.run_id] = run
+    _running.add(run)
+    live.ended.add_done_callback(lambda _: _running.discard(run))
+    live.start()
+    return run
+
+
+def of(stored: StoredRun) -> Run:
+    """The Run of a run in the store: the same object for one that this kernel has."""
+    return _known.get(stored.run_id) or Run(stored)

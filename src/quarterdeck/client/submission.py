@@ -1,0 +1,58 @@
+"""Hand a run to the coordinator, and wait for it as a cell does. In the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from quarterdeck.client import coordinator
+from quarterdeck.client import notebook as notebooks
+from quarterdeck.client import run as runs
+from quarterdeck.client.following import show
+from quarterdeck.client.live import LiveRun, accept
+from quarterdeck.client.packing import packed_cell
+from quarterdeck.client.run import Run
+from quarterdeck.client.session import CellOptions, with_options
+from quarterdeck.client.view import CellView
+from quarterdeck.payload.names import CellNames
+from quarterdeck.protocol.messages import RunCell, Submit
+
+
+def submit(request: Submit, fds: Sequence[int], view: CellView) -> Run:
+    """The run, on record and on its way. Raises UsageError if it is refused, WorkersLost."""
+    process = coordinator.current()
+    for text in coordinator.take_notices():
+        view.notice(text, level="warning")
+    call = process.call(request, fds)
+    try:
+        accepted = accept(call, lambda message: show(message, view))
+    except BaseException:
+        call.close()
+        raise
+    return runs.begin(LiveRun(call, view, accepted), request.work.timeout_s)
+
+
+def submit_cell(cell: RunCell, names: CellNames, options: CellOptions, session: str) -> Run:
+    """A `--fresh` cell, in a group of its own."""
+    notebook = notebooks.current()
+    with packed_cell(notebook, with_options(cell, options, names), names) as (work, fds):
+        request = Submit(
+            spec=options.spec,
+            work=work,
+            context=notebook.context(),
+            title=f"cell [{cell.number}]",
+            session=session,
+        )
+        return submit(request, fds, CellView(notebook.new_sink()))
+
+
+def run_blocking(run: Run) -> Any:
+    """Its result. An interrupt stops the run, and another takes the next step of the ladder."""
+    while True:
+        try:
+            if run.wait():
+                return run.result()
+        except KeyboardInterrupt:
+            if run.wait(0):
+                raise
+            run.stop()

@@ -1,0 +1,144 @@
+"""Runs as tables: one run with its ranks, and the history, newest first. HTML that follows the theme, and
+text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+
+from quarterdeck.client.view import words
+from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.history import StoredRun
+
+_SHOWN_CHARS = 80
+_STATES = {
+    "queued": ("\u25cc", "idle"),
+    "starting": ("\u25d4", "acc"),
+    "running": ("\u25d4", "acc"),
+    "restarting": ("\u21bb", "warn"),
+    "succeeded": ("\u2713", "ok"),
+    "failed": ("\u2715", "err"),
+    "stopped": ("\u25a0", "idle"),
+    "lost": ("?", "err"),
+}
+_COLOURS = {
+    "acc": "var(--jp-brand-color1,#1769c2)",
+    "ok": "var(--jp-success-color0,#276b2b)",
+    "warn": "var(--jp-warn-color0,#8a5a00)",
+    "err": "var(--jp-error-color0,#c62828)",
+    "idle": "var(--jp-ui-font-color2,#5f6368)",
+}
+_RANK_WORDS = {"ok": "succeeded", "error": "failed"}
+_RANK_COLOURS = {"ok": "ok", "error": "err", "killed": "err"}
+_FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
+
+
+def one(run: StoredRun, state: str) -> dict[str, str]:
+    """A run as a mime bundle: what it is and how it is, then a row per rank."""
+    head = [
+        run.header.name or run.header.title,
+        state.capitalize(),
+        *([_duration(run)] if run.started_unix_ns else []),
+        *([f"attempt {run.attempt}"] if run.attempt else []),
+    ]
+    rows = [_rank_row(run, outcome) for outcome in run.outcomes()]
+    reason = run.reason if run.terminal else ""
+    plain = [
+        ", ".join(head),
+        *([reason] if reason else []),
+        *_plain(["rank", "state", "", "last line"], rows),
+    ]
+    details = ", ".join([*head[2:], run.run_id])
+    html = [
+        f'<div style="font-weight:600">{escape(head[0])} {_state(state)} {_faint(details)}</div>',
+        f"<div>{_faint(reason)}</div>" if reason else "",
+        _html(["rank", "state", "", "last line"], [[_text(c) for c in row] for row in rows]) if rows else "",
+    ]
+    return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
+
+
+def history(runs: Sequence[StoredRun], total: int) -> dict[str, str]:
+    """The newest runs as a mime bundle; `total` is how many there are."""
+    if not runs:
+        text = "No runs yet."
+        return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
+    heads = ["name", "state", "started", "duration", "ranks", "run"]
+    plain = [_history_row(run) for run in runs]
+    html = [
+        [_text(row[0]), _state(run.state), *map(_text, row[2:])] for row, run in zip(plain, runs, strict=True)
+    ]
+    rest = total - len(runs)
+    more = [f"and {rest:,} older: qd.runs(limit=...) shows more"] if rest else []
+    return {
+        "text/plain": "\n".join([*_plain(heads, plain), *more]),
+        "text/html": _html(heads, html) + "".join(f"<div>{_faint(line)}</div>" for line in more),
+    }
+
+
+def _history_row(run: StoredRun) -> list[str]:
+    created = datetime.fromtimestamp(run.created_unix_ns / 1e9)
+    today = created.date() == datetime.now().date()
+    return [
+        run.header.name or run.header.title,
+        run.state,
+        created.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M"),
+        _duration(run) if run.started_unix_ns else "",
+        str(run.world_size or ""),
+        run.run_id,
+    ]
+
+
+def _rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
+    what = outcome.text if outcome.state == "ok" else _what(outcome)
+    lines = [line for line in run.log(outcome.rank).splitlines() if line.strip()]
+    state = _RANK_WORDS.get(outcome.state, outcome.state)
+    return [str(outcome.rank), state, _cut(what), _cut(lines[-1]) if lines else ""]
+
+
+def _what(outcome: Outcome) -> str:
+    if outcome.state == "killed":
+        return outcome.evalue
+    return f"{outcome.ename}: {outcome.evalue}" if outcome.ename else ""
+
+
+def _duration(run: StoredRun) -> str:
+    return words.seconds(run.duration_s)
+
+
+def _cut(text: str) -> str:
+    first = text.strip().split("\n")[0]
+    return first if len(first) <= _SHOWN_CHARS else first[: _SHOWN_CHARS - 1] + "…"
+
+
+def _text(text: str) -> str:
+    return escape(text)
+
+
+def _faint(text: str) -> str:
+    return f'<span style="font-weight:400;{_FAINT}">{escape(text)}</span>'
+
+
+def _state(state: str) -> str:
+    icon, colour = _STATES[state]
+    return f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {state.capitalize()}</span>'
+
+
+def _html(heads: list[str], rows: list[list[str]]) -> str:
+    style = "padding:4px 16px 4px 0;text-align:left;vertical-align:top"
+    head = "".join(f'<th style="{style};font-weight:500;{_FAINT}">{escape(h)}</th>' for h in heads)
+    body = "".join("<tr>" + "".join(f'<td style="{style}">{c}</td>' for c in row) + "</tr>" for row in rows)
+    return (
+        '<table style="border-collapse:collapse;margin:4px 0;font-size:12px;'
+        f'font-variant-numeric:tabular-nums"><tr>{head}</tr>{body}</table>'
+    )
+
+
+def _plain(heads: list[str], rows: list[list[str]]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
+    ]

@@ -1,0 +1,114 @@
+"""Where user code is: `qd.current()`. Pure; filled in by the worker for each run, with a stand-in elsewhere.
+
+In a worker it tells of the run that the worker works for. In a notebook's own process, or a script, it is
+that of a run of one rank, so that the same function runs undistributed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.checkpoints.folder import FolderCheckpoint
+
+if TYPE_CHECKING:
+    from quarterdeck.decks import Deck
+
+
+@dataclass
+class Context:
+    """One rank of one run, one attempt.
+
+    Attributes:
+        run_id: name of the run's folder in the run store; "local" outside of a worker.
+        name: as the user named the run, or its function's name.
+        attempt: 0, then one more with each restart.
+        run_dir: the run's folder in the store; it may not exist yet, and is the user's to write into.
+        raw_output_prefix: a folder of this rank's own below it, as in Flyte's execution parameters.
+        checkpoint: reads and writes this rank's checkpoint in Flyte's form; None where there is none.
+        decks: this rank's decks, in the order they were made.
+    """
+
+    run_id: str = "local"
+    name: str = ""
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    attempt: int = 0
+    run_dir: Path = field(default_factory=lambda: Path.cwd() / ".quarterdeck" / "local")
+    raw_output_prefix: str = ""
+    checkpoint: FolderCheckpoint | None = None
+    decks: list[Deck] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    def annotate(self, **items: Any) -> None:
+        """Note something about this rank's result: `run.outcomes[rank].annotations` and the run store keep
+        it.
+
+        Values are kept as JSON; TypeError for one that JSON cannot carry.
+        """
+        self.annotations.update({name: json.dumps(value) for name, value in items.items()})
+
+    @property
+    def default_deck(self) -> Deck:
+        """The deck named "default", made at the first use."""
+        from quarterdeck.decks import Deck
+
+        return Deck("default")
+
+
+_current: Context | None = None
+
+
+def current() -> Context:
+    """The context of the run that this process works for."""
+    global _current
+    if _current is None:
+        _current = _from_environment()
+    return _current
+
+
+def _from_environment() -> Context:
+    """torchrun's variables, in a process that something else than quarterdeck has started."""
+    number = {key: int(os.environ.get(key, default)) for key, default in _NUMBERS.items()}
+    context = Context(
+        run_id=os.environ.get("TORCHELASTIC_RUN_ID", "local"),
+        rank=number["RANK"],
+        local_rank=number["LOCAL_RANK"],
+        world_size=number["WORLD_SIZE"],
+        attempt=number["TORCHELASTIC_RESTART_COUNT"],
+    )
+    context.checkpoint = FolderCheckpoint(context.run_dir / "checkpoints" / f"rank-{context.rank}", None)
+    return context
+
+
+_NUMBERS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
+
+
+@contextmanager
+def working_for(context: Context) -> Iterator[Context]:
+    """Inside the block it is the current one, for every thread of this process."""
+    global _current
+    before, _current = _current, context
+    try:
+        yield context
+    finally:
+        _current = before
+
+
+@contextmanager
+def entered(
+    raw_output_prefix: str, checkpoint_dest: str | None, checkpoint_src: str | None
+) -> Iterator[Context]:
+    """The current context with other folders and no decks: what `spawn_helper` runs its function in."""
+    changes: dict[str, Any] = {"raw_output_prefix": raw_output_prefix, "decks": []}
+    if checkpoint_dest is not None:
+        changes["checkpoint"] = FolderCheckpoint(checkpoint_dest, checkpoint_src or None)
+    with working_for(dataclasses.replace(current(), **changes)) as context:
+        yield context

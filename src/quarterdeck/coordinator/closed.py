@@ -1,0 +1,283 @@
+"""A closed run: a function or a cell in a group of its own, from submission to its last line in the store.
+
+    Accepted -> (Notice) -> Begun -> outputs -> one Outcome per rank, with its value -> Finished
+
+The group is forked for it and gone after it, attempt by attempt. Whatever happens ends in a terminal state in
+the run store and in a last message for the kernel: Finished, or Refused where no rank ever ran a line of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from quarterdeck.coordinator.deaths import OomCounter
+from quarterdeck.coordinator.devices import BadRequest, plan
+from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
+from quarterdeck.coordinator.launch import Launcher
+from quarterdeck.coordinator.outlet import Outlet
+from quarterdeck.coordinator.record import RunRecord
+from quarterdeck.coordinator.run import CellRun, Reason
+from quarterdeck.coordinator.zygote import ZygoteLost
+from quarterdeck.protocol.async_channel import AsyncChannel
+from quarterdeck.protocol.channel import close_fds, encode
+from quarterdeck.protocol.messages import (
+    Accepted,
+    Begun,
+    CallFunction,
+    Finished,
+    Notice,
+    Outcome,
+    Output,
+    Payload,
+    Refused,
+    RunCell,
+    RunPlace,
+    Submit,
+)
+
+SETUP_TIMEOUT_S = 120.0
+"""For each of the session's set-up cells, which run first in the new group."""
+SetupCell = tuple[bytes, list[int]]
+
+
+class SetupFailed(Exception):
+    """A set-up cell did not succeed in the new group; the text says on which rank and how."""
+
+
+class Stopped(Exception):
+    """It was stopped where no rank runs a line of it."""
+
+
+class ClosedRun:
+    """`execute` once; `stop` at any time, from the same loop."""
+
+    def __init__(
+        self, launcher: Launcher, channel: AsyncChannel, submit: Submit, setup_cells: Sequence[SetupCell]
+    ) -> None:
+        self.title = submit.title
+        self._launcher = launcher
+        self._channel = channel
+        self._submit = submit
+        self._setup_cells = [(raw, [os.dup(fd) for fd in fds]) for raw, fds in setup_cells]
+        self._outlet = Outlet(channel)
+        self._record = RunRecord(submit.context, submit.title, submit.work, submit.source)
+        self._oom = OomCounter()
+        self._run: CellRun | None = None
+        self._starting: asyncio.Task[WorkerGroup] | None = None
+        self._stopped: Reason | None = None
+        self._attempt = 0
+        self._began_s = time.monotonic()
+
+    @property
+    def run_id(self) -> str:
+        return self._record.run_id
+
+    def refuse_impossible(self) -> None:
+        """Raise BadRequest before anything is on record, where the GPUs have been counted already."""
+        gpus = self._launcher.nursery.gpus(self._submit.context)
+        if gpus is not None and not self._launcher.nursery.outdated(self._submit.context):
+            plan(self._submit.spec, gpus)
+
+    def stop(self, reason: Reason = "interrupt") -> None:
+        """End it, in whatever state it is; no attempt follows."""
+        self._stopped = self._stopped or reason
+        if self._run is not None:
+            self._run.stop(reason)
+        elif self._starting is not None:
+            self._starting.cancel()
+
+    async def execute(self, fds: Sequence[int]) -> None:
+        self._record.open()
+        self._channel.send(Accepted(run_id=self.run_id, folder=str(self._record.folder)))
+        limit_s = self._submit.work.timeout_s
+        timer = asyncio.get_running_loop().call_later(limit_s, self.stop, "timeout") if limit_s else None
+        try:
+            await self._attempts(fds)
+        except (BadRequest, GroupFailed, ZygoteLost, SetupFailed, Stopped) as problem:
+            self._end_without_run(problem)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for _, setup_fds in self._setup_cells:
+                close_fds(setup_fds)
+            self._record.close()
+
+    # ---- attempts
+
+    async def _attempts(self, fds: Sequence[int]) -> None:
+        while True:
+            self._record.state("restarting" if self._attempt else "starting", self._attempt)
+            group = await self._start_group()
+            answers: list[tuple[Outcome, list[int]]] = []
+            try:
+                finished = await self._one_attempt(group, fds, answers)
+                if not self._again(finished):
+                    await self._end(finished, answers)
+                    return
+            finally:
+                for _, value_fds in answers:
+                    close_fds(value_fds)
+                self._launcher.ended(self.run_id)
+                await (group.kill() if self._stopped else group.stop())
+            self._attempt += 1
+
+    async def _start_group(self) -> WorkerGroup:
+        self._starting = asyncio.get_running_loop().create_task(self._launch())
+        try:
+            return await self._starting
+        except asyncio.CancelledError:
+            raise Stopped from None
+        finally:
+            self._starting = None
+
+    async def _launch(self) -> WorkerGroup:
+        began_s = time.monotonic()
+        submit = self._submit
+        group, notices = await self._launcher.launch(
+            self.run_id,
+            self.title,
+            submit.spec,
+            submit.context,
+            self._on_output,
+            lambda _: None,
+            self._attempt,
+        )
+        for text in notices:
+            self._tell(text)
+        self._record.group(group.plan, self._attempt)
+        begun = Begun(
+            attempt=self._attempt,
+            world_size=len(group.workers),
+            backend=group.plan.backend,
+            device_type=group.plan.device_type,
+            took_s=time.monotonic() - began_s,
+        )
+        self._channel.send(begun)
+        return group
+
+    async def _one_attempt(
+        self, group: WorkerGroup, fds: Sequence[int], answers: list[tuple[Outcome, list[int]]]
+    ) -> Finished:
+        for raw, setup_fds in self._setup_cells:
+            self._raise_failed_setup(await self._execute(group, raw, setup_fds, SETUP_TIMEOUT_S, None))
+        self._record.state("running", self._attempt)
+
+        def keep(outcome: Outcome, value_fds: list[int]) -> None:
+            answers.append((outcome, value_fds))
+
+        return await self._execute(group, encode(self._placed()), fds, None, keep)
+
+    async def _execute(
+        self,
+        group: WorkerGroup,
+        raw: bytes,
+        fds: Sequence[int],
+        timeout_s: float | None,
+        keep: Callable[[Outcome, list[int]], None] | None,
+    ) -> Finished:
+        if self._stopped:
+            raise Stopped
+        self._run = CellRun(group.workers, timeout_s, self._oom, self._tell, keep)
+        try:
+            return await self._run.execute(raw, fds)
+        finally:
+            self._run = None
+
+    def _raise_failed_setup(self, finished: Finished) -> None:
+        if finished.root_cause is None and not finished.stopped:
+            return
+        failed = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
+        if self._stopped or failed is None:
+            raise Stopped
+        raise SetupFailed(
+            f"A --setup cell of the session failed on rank {failed.rank}: {failed.ename}: {failed.evalue}"
+        )
+
+    def _placed(self) -> RunCell | CallFunction:
+        """The work, with the run and the attempt that it belongs to."""
+        record = self._record
+        work = self._submit.work
+        place = RunPlace(record.run_id, work.name or self.title, str(record.folder), self._attempt)
+        work = msgspec.structs.replace(work, place=place)
+        if isinstance(work, CallFunction) and self._attempt:
+            before = record.folder / "checkpoints" / f"attempt-{self._attempt - 1}"
+            work = msgspec.structs.replace(work, checkpoint_src=str(before))
+        return work
+
+    def _again(self, finished: Finished) -> bool:
+        """Whether this failure is one that a new attempt may cure, and there is one left."""
+        failed = [o for o in finished.outcomes if o.state in ("error", "killed")]
+        left = self._attempt < self._submit.max_restarts
+        if self._stopped or not left or not failed or finished.root_cause is None:
+            return False
+        root = next(o for o in failed if o.rank == finished.root_cause)
+        if not (root.state == "killed" or root.recoverable):
+            return False
+        self._record.outcomes(finished.outcomes, self._attempt)
+        self._tell(
+            f"rank {root.rank} {_what(root)}: attempt {self._attempt + 1} of "
+            f"{self._submit.max_restarts + 1} ended, starting anew."
+        )
+        return True
+
+    # ---- the end
+
+    async def _end(self, finished: Finished, answers: list[tuple[Outcome, list[int]]]) -> None:
+        """Values and outcomes to the store and to the kernel, then the last word to both."""
+        self._outlet.finish()
+        for outcome, value_fds in answers:
+            self._channel.send(outcome, value_fds)
+        await self._record.results(answers, self._attempt)
+        finished.outcomes = [msgspec.structs.replace(o, value=Payload()) for o in finished.outcomes]
+        finished.duration_s = time.monotonic() - self._began_s
+        finished.log_dir = str(self._record.folder) if self._record.has_logs else ""
+        self._record.outcomes(finished.outcomes, self._attempt)
+        self._record.end(finished, self._attempt)
+        self._tell_left_out()
+        self._channel.send(finished)
+
+    def _end_without_run(self, problem: BaseException) -> None:
+        """Nothing of it ran: it was stopped before, or could not start."""
+        self._outlet.finish()
+        if isinstance(problem, Stopped):
+            stopped: Literal["timeout", "interrupt"] = (
+                "timeout" if self._stopped == "timeout" else "interrupt"
+            )
+            finished = Finished(outcomes=[], root_cause=None, stopped=stopped)
+            finished.duration_s = time.monotonic() - self._began_s
+            self._record.end(finished, self._attempt)
+            self._channel.send(finished)
+            return
+        text = str(problem) or "the workers' Python could not import torch, or ended"
+        self._record.state("failed", self._attempt, text)
+        self._channel.send(Refused(text=text))
+
+    def _tell(self, text: str) -> None:
+        self._channel.send(Notice(text=text, level="warning"))
+
+    def _tell_left_out(self) -> None:
+        if self._outlet.left_out:
+            left_out, folder = self._outlet.left_out, self._record.folder
+            self._channel.send(
+                Notice(text=f"{left_out:,} characters came too fast to be shown: they are in {folder}.")
+            )
+        if self._record.notice:
+            self._tell(self._record.notice)
+
+    def _on_output(self, output: Output, raw: bytes) -> None:
+        self._record.write(output)
+        self._outlet.show(output, raw)
+
+    def kernel_ended(self) -> None:
+        """The coordinator is about to end, with its kernel: the last line in the store says so."""
+        self._record.state("stopped", self._attempt, "its kernel ended")
+
+
+def _what(outcome: Outcome) -> str:
+    return outcome.evalue if outcome.state == "killed" else f"raised {outcome.ename}: {outcome.evalue}"

@@ -1,0 +1,38 @@
+"""What one coordinator process holds: its zygotes, the sessions by name, and the closed runs on their way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from quarterdeck.coordinator.closed import ClosedRun
+from quarterdeck.coordinator.launch import Launcher
+from quarterdeck.coordinator.nursery import Nursery
+from quarterdeck.coordinator.session import Session
+from quarterdeck.protocol.messages import KernelContext
+
+
+class Coordinator:
+    """One per process."""
+
+    def __init__(self, context: KernelContext, guard_fd: int) -> None:
+        self.nursery = Nursery(guard_fd)
+        self.launcher = Launcher(self.nursery)
+        self.sessions: dict[str, Session] = {}
+        self.runs: set[ClosedRun] = set()
+        self._first_context = context
+        self.nursery.zygote(context)
+
+    def session(self, name: str) -> Session:
+        """The session of this name; one that has no workers yet, the first time."""
+        if name not in self.sessions:
+            known = self.sessions.get("default")
+            context = known.context if known is not None else self._first_context
+            self.sessions[name] = Session(name, context, self.launcher)
+        return self.sessions[name]
+
+    async def close(self) -> None:
+        """The kernel is gone, or says goodbye: everything ends."""
+        for run in self.runs:
+            run.kernel_ended()
+        await asyncio.gather(*(session.close() for session in self.sessions.values()))
+        self.nursery.close()

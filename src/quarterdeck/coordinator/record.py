@@ -1,0 +1,157 @@
+"""A run as the store keeps it: what the coordinator knows, in the store's words. Used by sessions' cells and
+by closed runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from quarterdeck.coordinator.devices import Plan
+from quarterdeck.protocol.messages import (
+    CallFunction,
+    Finished,
+    KernelContext,
+    Outcome,
+    Output,
+    Payload,
+    RunCell,
+)
+from quarterdeck.store.environment import describe
+from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunState, StateEvent
+from quarterdeck.store.home import home
+from quarterdeck.store.recorder import Recorder
+from quarterdeck.store.results import write_result
+
+Answer = tuple[Outcome, list[int]]
+"""A worker's outcome with the descriptors of its value."""
+
+
+class RunRecord:
+    """One run. Nothing is on disk before `open`, or the first text that a rank writes."""
+
+    def __init__(
+        self, context: KernelContext, title: str, work: RunCell | CallFunction, source: str = ""
+    ) -> None:
+        code = work.code if isinstance(work, RunCell) else source
+        header = RunHeader(
+            name=work.name,
+            kind="function" if isinstance(work, CallFunction) else "cell",
+            title=title,
+            source=code,
+            notebook=context.notebook,
+            cwd=context.cwd,
+            environment=describe(context.cwd),
+        )
+        self._recorder = Recorder(home(context.environ, context.cwd), header)
+        self._notes: dict[int, str] = {}
+        self._logged: set[int] = set()
+
+    @property
+    def run_id(self) -> str:
+        return self._recorder.run_id
+
+    @property
+    def folder(self) -> Path:
+        return self._recorder.folder
+
+    @property
+    def notice(self) -> str:
+        return self._recorder.notice
+
+    @property
+    def opened(self) -> bool:
+        return self._recorder.opened
+
+    @property
+    def has_logs(self) -> bool:
+        """Some rank wrote text."""
+        return bool(self._logged)
+
+    def open(self) -> None:
+        self._recorder.open()
+
+    def close(self) -> None:
+        self._recorder.close()
+
+    # ---- on the way
+
+    def write(self, output: Output) -> None:
+        """Text of a rank, into its log."""
+        if output.text or output.kind == "result":
+            self._logged.add(output.rank)
+        self._recorder.write(output)
+
+    def state(self, state: RunState, attempt: int, reason: str = "") -> None:
+        self._recorder.event(StateEvent(time.time_ns(), state, attempt, reason))
+
+    def group(self, plan: Plan, attempt: int) -> None:
+        self._recorder.event(
+            GroupEvent(
+                time_unix_ns=time.time_ns(),
+                attempt=attempt,
+                world_size=plan.nproc_per_node,
+                backend=plan.backend,
+                device_type=plan.device_type,
+                devices=list(plan.devices),
+            )
+        )
+
+    # ---- the end
+
+    async def results(self, answers: Sequence[Answer], attempt: int) -> None:
+        """The ranks' values, large ones from another thread."""
+        for outcome, fds in answers:
+            value = outcome.value
+            if not value.data:
+                continue
+            path = self._recorder.result_path(attempt, outcome.rank)
+            if fds:
+                note = await asyncio.to_thread(write_result, path, value.data, value.spans, fds[0])
+            else:
+                note = write_result(path, value.data, value.spans, None)
+            self._notes[outcome.rank] = note
+
+    def outcomes(self, outcomes: Sequence[Outcome], attempt: int) -> None:
+        for outcome in outcomes:
+            note = self._notes.get(outcome.rank)
+            stripped = msgspec.structs.replace(outcome, value=Payload(), names={}, dropped=[])
+            self._recorder.event(
+                OutcomeEvent(
+                    time_unix_ns=time.time_ns(),
+                    attempt=attempt,
+                    outcome=stripped,
+                    kept=note == "",
+                    note=note or "",
+                )
+            )
+
+    def end(self, finished: Finished, attempt: int) -> None:
+        """The terminal state."""
+        state, reason = _terminal(finished)
+        self._recorder.event(
+            StateEvent(
+                time.time_ns(),
+                state,
+                attempt,
+                reason,
+                stopped=finished.stopped,
+                root_cause=finished.root_cause,
+            )
+        )
+
+
+def _terminal(finished: Finished) -> tuple[RunState, str]:
+    if finished.stopped == "interrupt":
+        return "stopped", "stopped by the user"
+    if finished.stopped:
+        return "failed", "its time-out was over"
+    root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
+    if root is None:
+        return "succeeded", ""
+    what = root.evalue if root.state == "killed" else f"raised {root.ename}: {root.evalue}"
+    return "failed", f"rank {root.rank} {what}"[:300]

@@ -1,0 +1,159 @@
+"""What the files of a run hold: `run.json` and the lines of `events.jsonl`, as msgspec structs. The only
+truth about the store's format. Pure; used by every process.
+
+Later versions may add events and fields: a reader skips a line that it does not understand, and ignores
+fields that it does not know. `FORMAT` grows only where an old reader would misread a run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.keeper import Keeper
+
+__all__ = [
+    "EVENTS",
+    "FORMAT",
+    "HEADER",
+    "TERMINAL",
+    "Event",
+    "GroupEvent",
+    "Keeper",
+    "OutcomeEvent",
+    "RunHeader",
+    "RunState",
+    "StateEvent",
+    "decode_event",
+    "decode_header",
+    "encode",
+    "log_name",
+    "result_name",
+]
+
+FORMAT = 1
+HEADER = "run.json"
+EVENTS = "events.jsonl"
+
+RunState = Literal["queued", "starting", "running", "restarting", "succeeded", "failed", "stopped", "lost"]
+TERMINAL: frozenset[RunState] = frozenset(("succeeded", "failed", "stopped", "lost"))
+"""The first of these that a run reaches is its last state, whatever is written after it."""
+
+T = TypeVar("T")
+
+
+def log_name(rank: int) -> str:
+    return f"rank-{rank}.log"
+
+
+def result_name(attempt: int, rank: int) -> str:
+    return f"attempt-{attempt}-rank-{rank}.result"
+
+
+class RunHeader(msgspec.Struct):
+    """`run.json`: all that is known of a run when it starts."""
+
+    format: int = FORMAT
+    run_id: str = ""
+    name: str = ""
+    kind: Literal["cell", "function"] = "cell"
+    title: str = ""
+    """What readers call it: "cell [7]", "train()"."""
+    source: str = ""
+    notebook: str = ""
+    cwd: str = ""
+    created_unix_ns: int = 0
+    keeper: Keeper | None = None
+    """Who writes the run; None: nobody knows, so nobody may call it lost."""
+    environment: dict[str, str] = {}
+    """Versions, commit, machine: see `environment.describe`."""
+    parent: str = ""
+    """The run that this one continues."""
+
+
+class _Event(msgspec.Struct, tag_field="event"):
+    time_unix_ns: int
+
+
+class StateEvent(_Event, tag="state"):
+    state: RunState
+    attempt: int = 0
+    reason: str = ""
+    stopped: Literal["", "interrupt", "timeout"] = ""
+    """Of a terminal state: who ended it, if not a rank."""
+    root_cause: int | None = None
+    """Of a failure: the rank that failed first."""
+
+
+class GroupEvent(_Event, tag="group"):
+    """A group of workers is up: who runs this attempt, and where."""
+
+    attempt: int
+    world_size: int
+    backend: str
+    device_type: str
+    devices: list[str]
+    environment: dict[str, str] = {}
+
+
+class OutcomeEvent(_Event, tag="outcome"):
+    """A rank ended an attempt. Its value is not here but, if it was kept, in the attempt's result file."""
+
+    attempt: int
+    outcome: Outcome
+    kept: bool
+    note: str = ""
+    """Why the value was not kept."""
+
+
+Event = StateEvent | GroupEvent | OutcomeEvent
+
+_events = msgspec.json.Decoder(Event)
+_headers = msgspec.json.Decoder(RunHeader)
+_BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding arbitrary bytes can raise; the last for garbage of a thousand brackets."""
+
+
+def encode(value: Any) -> bytes:
+    """JSON without a newline in it, also of text that UTF-8 cannot hold (a path of other bytes)."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
+
+
+def decode_event(line: bytes) -> Event | None:
+    """None for a line that is cut, damaged or of a later version."""
+    if not line:
+        return None
+    try:
+        event: Event = _events.decode(line)
+    except _BROKEN:
+        return None
+    return event
+
+
+def decode_header(text: bytes) -> RunHeader:
+    """Raises ValueError with the reason, for what is no header or one of a later format."""
+    try:
+        header = _headers.decode(text)
+    except _BROKEN as error:
+        raise ValueError(str(error)) from None
+    if header.format > FORMAT:
+        raise ValueError(f"it has format {header.format}; this version of quarterdeck reads {FORMAT}")
+    if not header.run_id or not header.created_unix_ns:
+        raise ValueError("it names no run")
+    return header
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_encodable(key): _encodable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_encodable(item) for item in value]
+    return value

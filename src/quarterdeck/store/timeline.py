@@ -1,0 +1,43 @@
+"""What the events of a run amount to. Pure; used by readers."""
+
+from __future__ import annotations
+
+from quarterdeck.store.format import TERMINAL, Event, GroupEvent, OutcomeEvent, StateEvent
+
+
+class Timeline:
+    """Takes a run's events in their order; the same event twice changes nothing."""
+
+    def __init__(self) -> None:
+        self.last: StateEvent | None = None
+        self.running: StateEvent | None = None
+        """The first time it ran."""
+        self.group: GroupEvent | None = None
+        self.attempt = 0
+        self._outcomes: dict[int, dict[int, OutcomeEvent]] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.last is not None and self.last.state in TERMINAL
+
+    def take(self, event: Event) -> None:
+        self.attempt = max(self.attempt, event.attempt)
+        match event:
+            case StateEvent():
+                self._enter(event)
+            case GroupEvent():
+                self.group = event
+            case OutcomeEvent():
+                self._outcomes.setdefault(event.attempt, {})[event.outcome.rank] = event
+
+    def outcomes(self, attempt: int | None) -> list[OutcomeEvent]:
+        """By rank; None: of the last attempt."""
+        ranks = self._outcomes.get(self.attempt if attempt is None else attempt, {})
+        return [ranks[rank] for rank in sorted(ranks)]
+
+    def _enter(self, event: StateEvent) -> None:
+        if self.ended:
+            return
+        if event.state == "running" and self.running is None:
+            self.running = event
+        self.last = event

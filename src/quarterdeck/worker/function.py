@@ -1,0 +1,122 @@
+"""Call a submitted function on this rank, through `spawn_helper`, and say how it ended. Main thread of the
+worker.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from quarterdeck.context import current
+from quarterdeck.errors import RecoverableError
+from quarterdeck.payload.culprit import name_culprit
+from quarterdeck.payload.loaders import receiving
+from quarterdeck.payload.memory import map_buffers, pack
+from quarterdeck.payload.pickler import dumps, loads
+from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
+from quarterdeck.worker.cell import forget_traceback, know_sources, outcome_of
+from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
+from quarterdeck.worker.interrupts import interrupts
+from quarterdeck.worker.output import wire_text
+from quarterdeck.worker.shell import WorkerShell
+
+_TEXT_CHARS = 300
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+
+def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> tuple[Outcome, int | None]:
+    """The outcome, and the memfd that goes with its value; the caller closes it. Never raises."""
+    shell.execution_count = call.number
+    shell.traceback_lines.clear()
+    know_sources(shell, call)
+    result: ElasticWorkerResult | None = None
+    error: BaseException | None = None
+    try:
+        interrupts.arm()
+        result = _spawn(shell, call, memfd)
+    except BaseException as raised:
+        error = raised
+        _render(shell, raised)
+    finally:
+        interrupts.disarm()
+    outcome = outcome_of(shell, error)
+    outcome.recoverable = isinstance(error, RecoverableError)
+    outcome.annotations = dict(current().annotations)
+    out = _attach(shell, outcome, result, error)
+    forget_traceback(error)
+    return outcome, out
+
+
+def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> ElasticWorkerResult:
+    def buffers(payload: Payload) -> list[memoryview]:
+        return map_buffers(memfd, payload.spans) if memfd is not None else []
+
+    kwargs = loads(call.kwargs.data, buffers(call.kwargs), shell.user_ns)
+    context = current()
+    place = context.run_dir / "checkpoints" / f"attempt-{call.place.attempt}" / f"rank-{context.rank}"
+    source = Path(call.checkpoint_src) / f"rank-{context.rank}" if call.checkpoint_src else None
+    with receiving(shell.user_ns, None, buffers(call.function)):
+        return spawn_helper(
+            call.function.data,
+            str(context.run_dir / "raw" / f"rank-{context.rank}"),
+            str(place),
+            None if source is None else str(source),
+            kwargs,
+        )
+
+
+def _render(shell: WorkerShell, error: BaseException) -> None:
+    """Its traceback, from the first frame of user code on."""
+    interrupts.disarm()  # an interrupt would only cost the reader the traceback
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        traceback = traceback.tb_next
+    shell.showtraceback((type(error), error, traceback), tb_offset=0)
+
+
+# ---- what comes back
+
+
+def _attach(
+    shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult | None, error: BaseException | None
+) -> int | None:
+    """Pickle the value, or the exception, into the outcome."""
+    if result is not None:
+        return _attach_result(shell, outcome, result)
+    if outcome.state == "error" and not isinstance(error, SystemExit):
+        return _try_attach(shell, outcome, {"error": error})[0]
+    return None
+
+
+def _attach_result(shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult) -> int | None:
+    outcome.text = _text(result.return_value)
+    memfd, error = _try_attach(shell, outcome, result._asdict())
+    if error is None:
+        return memfd
+    values = {"result": result.return_value}
+    outcome.unpicklable = wire_text(name_culprit(values, shell.user_ns, error))
+    return _try_attach(shell, outcome, {"decks": result.decks})[0]
+
+
+def _try_attach(
+    shell: WorkerShell, outcome: Outcome, values: dict[str, Any]
+) -> tuple[int | None, BaseException | None]:
+    try:
+        with interrupts.user_code():
+            pickled = dumps(values, shell.user_ns)
+            memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
+    except (Exception, KeyboardInterrupt) as error:
+        return None, error
+    outcome.value = Payload(data=pickled.data, spans=spans, names=list(values))
+    return memfd, None
+
+
+def _text(value: object) -> str:
+    """The start of its repr, whatever its class makes of that."""
+    try:
+        text = wire_text(repr(value))
+    except Exception as failed:
+        return f"<{type(value).__name__}, whose __repr__ raised {type(failed).__name__}>"
+    return text if len(text) <= _TEXT_CHARS else text[: _TEXT_CHARS - 1] + "…"
