@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from quarterdeck.coordinator.zygote import Zygote
+from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds, encode
@@ -94,6 +94,9 @@ class Worker:
         try:
             fds = [theirs.fileno(), *(write for _, write in pipes)]
             self.pid = await self._zygote.fork(self.life, spawn, fds, self._on_exit)
+        except ZygoteLost:
+            self._forking = False  # there is no process, and nobody will tell of its end
+            raise
         finally:
             theirs.close()
             close_fds([write for _, write in pipes])
