@@ -342,6 +342,20 @@ def test_setup_cells_run_again_on_a_worker_that_replaces_a_lost_one(notebook: No
     the_next_cell_works(notebook)
 
 
+def test_a_setup_cell_brings_along_what_it_refers_to(notebook: Notebook) -> None:
+    """Also what had travelled before it; and the other ranks keep what they made of it."""
+    notebook.ok("class Scale:\n    factor = 3\nscales = [Scale()]\ndef total():\n    return len(scales)")
+    notebook.ok("%%distributed\nscales.append(Scale()); total()")
+    notebook.ok("%%distributed --setup\nprepared = total() * Scale.factor")
+    kill_and_wait(notebook.worker_pids()[0])
+    ran = notebook.ok("%%distributed\nprint(prepared, total())")
+    assert "new object" not in ran.text
+    assert [line.split("] ")[-1] for line in sorted(ran.lines()) if line.startswith("[")] == ["3 1", "6 2"]
+    notebook.ok("%workers restart")
+    prepare(notebook)
+    the_next_cell_works(notebook)
+
+
 # ---- our own processes die
 
 

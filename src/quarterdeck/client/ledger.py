@@ -33,6 +33,8 @@ class Ledger:
         self._ids = TravelIds()
         self._in_full: set[int] = set()
         """id() of objects that the plan at hand replaces, so that they go in full although they are known."""
+        self._replayed: dict[str, Binding] = {}
+        """What set-up cells bring along when they run again on a new worker."""
         self._lives: dict[int, str] = {}
         self._notebook: Mapping[str, object] = {}
 
@@ -42,8 +44,19 @@ class Ledger:
             before = self._lives.get(worker.rank, worker.life)
             if before != worker.life:
                 self.forget(before)
+                self._arrived_with_setup(worker)
             self._lives[worker.rank] = worker.life
             self._ids.dropped(worker.life, worker.dropped)
+
+    def _arrived_with_setup(self, worker: WorkerNames) -> None:
+        """A new worker has from its set-up cells what the others have already."""
+        for name, owner in worker.names.items():
+            record, replayed = self._sent.get(name), self._replayed.get(name)
+            if owner != "notebook" or record is None or replayed is None or record.lives is None:
+                continue
+            value = self._notebook.get(name)
+            if record.binding.is_now(value) and replayed.is_now(value):
+                record.lives.add(worker.life)
 
     # ---- before a cell
 
@@ -208,6 +221,10 @@ class Ledger:
         for name in plan.pushed:
             self._seen.pop(name, None)
         self._ids.confirm(lives)
+
+    def replays(self, plan: Plan) -> None:
+        """A set-up cell has succeeded, which will run again with this plan's values."""
+        self._replayed.update({name: Binding(value) for name, value in plan.send.items()})
 
     def bound(self, names: Iterable[str]) -> None:
         """The workers have bound these names themselves; what the notebook binds from now on is newer."""

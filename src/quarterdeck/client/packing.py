@@ -37,8 +37,8 @@ def packed_cell(notebook: Notebook, cell: RunCell, names: CellNames) -> Iterator
     plan = plan_for_empty(names, notebook)
     with naming_culprit(plan.send, notebook, "Create it in the %%distributed cell instead."):
         pickled = dumps(plan.send, notebook.namespace, imports=plan.imports)
-    with _packed([pickled]) as (payloads, fds):
-        cell.payload = _named(payloads[0], plan, notebook, plan.send)
+    with packed([pickled]) as (payloads, fds):
+        cell.payload = named(payloads[0], plan, notebook, plan.send)
         yield cell, fds
 
 
@@ -63,11 +63,11 @@ def packed_call(
             dumps_function(call, namespace),
             dumps(keywords, namespace),
         ]
-    with _packed(pickled) as (payloads, fds):
+    with packed(pickled) as (payloads, fds):
         yield (
             CallFunction(
                 number=notebook.cell_number(),
-                payload=_named(payloads[0], plan, notebook, {**values, **plan.send}),
+                payload=named(payloads[0], plan, notebook, {**values, **plan.send}),
                 function=payloads[1],
                 kwargs=payloads[2],
             ),
@@ -105,7 +105,7 @@ def naming_culprit(values: Mapping[str, object], notebook: Notebook, hint: str) 
 
 
 @contextmanager
-def _packed(pickled: list[Pickled]) -> Iterator[tuple[list[Payload], list[int]]]:
+def packed(pickled: list[Pickled]) -> Iterator[tuple[list[Payload], list[int]]]:
     """One memfd for all of them."""
     buffers = [buffer for one in pickled for buffer in one.buffers]
     memfd, spans = pack(buffers) if buffers else (None, [])
@@ -120,7 +120,7 @@ def _packed(pickled: list[Pickled]) -> Iterator[tuple[list[Payload], list[int]]]
             os.close(memfd)
 
 
-def _named(payload: Payload, plan: Plan, notebook: Notebook, code: Mapping[str, object]) -> Payload:
+def named(payload: Payload, plan: Plan, notebook: Notebook, code: Mapping[str, object]) -> Payload:
     """With the names that it binds, and the source of the functions that travel, for tracebacks."""
     sources = sources_of(code, notebook.compile_cache, notebook.namespace)
     return msgspec.structs.replace(payload, names=list(plan.send), sources=sources)

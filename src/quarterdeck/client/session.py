@@ -6,7 +6,6 @@ but the ledger of what travelled, which belongs to one coordinator and ends with
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,16 +18,16 @@ from quarterdeck.client import coordinator
 from quarterdeck.client import run as runs
 from quarterdeck.client.coordinator import Call, Coordinator, Refusal
 from quarterdeck.client.following import answer, await_turn, follow, show
-from quarterdeck.client.ledger import Ledger, Plan, sources_of
+from quarterdeck.client.ledger import Ledger, Plan
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.notebook import Notebook
+from quarterdeck.client.packing import named, naming_culprit, packed, plan_for_empty
 from quarterdeck.client.run import Run
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import UsageError, WorkersLost
-from quarterdeck.payload.culprit import name_culprit
-from quarterdeck.payload.memory import map_buffers, pack
+from quarterdeck.payload.memory import map_buffers
 from quarterdeck.payload.names import CellNames
-from quarterdeck.payload.pickler import dumps, loads
+from quarterdeck.payload.pickler import Pickled, dumps, loads
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import (
     Accepted,
@@ -140,8 +139,11 @@ class Session:
             raise UsageError(plan.refusal)
         for text in plan.notices:
             view.notice(text, level="warning")
+        alone = plan_for_empty(names, self.notebook) if options.setup else None
+        if alone is not None:
+            ledger.replays(alone)
         cell = with_options(cell, options, names)
-        self._send_with_payload(call, cell, plan, turn, ledger)
+        self._send_with_payload(call, cell, plan, turn, ledger, alone)
         return plan
 
     def _accepted(self, accepted: Accepted, turn: Turn, view: CellView) -> None:
@@ -149,37 +151,44 @@ class Session:
         self.last_run_id = accepted.run_id
 
     def _send_with_payload(
-        self, call: Call, message: RunCell | Install, plan: Plan, turn: Turn, ledger: Ledger
+        self,
+        call: Call,
+        message: RunCell | Install,
+        plan: Plan,
+        turn: Turn,
+        ledger: Ledger,
+        alone: Plan | None = None,
     ) -> None:
-        """Pickle once; every worker gets the same bytes and maps the same memory."""
-        payload, memfd = self._pickle(plan, turn, ledger)
-        message.payload = payload
-        try:
-            call.channel.send(message, [memfd] if memfd is not None else [])
-        except OSError as error:
-            raise call.lost() from error
-        finally:
-            if memfd is not None:
-                os.close(memfd)
+        """Pickle once; every worker gets the same bytes and maps the same memory. `alone` is what a worker
+        needs that has nothing yet, for set-up cells.
+        """
+        pickled = [self._pickle(plan, turn, ledger)]
+        if alone is not None:
+            pickled.append(dumps(alone.send, self.notebook.namespace, imports=alone.imports))
+        with packed(pickled) as (payloads, fds):
+            message.payload = self._named(payloads[0], plan)
+            if alone is not None and isinstance(message, RunCell):
+                message.replay = self._named(payloads[1], alone)
+            try:
+                call.channel.send(message, fds)
+            except OSError as error:
+                raise call.lost() from error
 
-    def _pickle(self, plan: Plan, turn: Turn, ledger: Ledger) -> tuple[Payload, int | None]:
+    def _pickle(self, plan: Plan, turn: Turn, ledger: Ledger) -> Pickled:
         if not plan.send:
-            return Payload(), None
+            return Pickled(b"", [])
         lives = [worker.life for worker in turn.workers]
-        try:
-            pickled = dumps(
+        with naming_culprit(plan.send, self.notebook, "Create it in the %%distributed cell instead."):
+            return dumps(
                 plan.send,
                 self.notebook.namespace,
                 lambda value: ledger.known(value, lives),
                 ledger.remember,
                 plan.imports,
             )
-        except Exception as error:
-            culprit = name_culprit(plan.send, self.notebook.namespace, error)
-            raise UsageError(culprit, "Create it in the %%distributed cell instead.") from error
-        memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
-        sources = sources_of(plan.send, self.notebook.compile_cache, self.notebook.namespace)
-        return Payload(data=pickled.data, spans=spans, names=list(plan.send), sources=sources), memfd
+
+    def _named(self, payload: Payload, plan: Plan) -> Payload:
+        return named(payload, plan, self.notebook, plan.send)
 
     @staticmethod
     def _settle(finished: Finished, plan: Plan, turn: Turn, ledger: Ledger) -> None:
