@@ -327,6 +327,25 @@ def test_a_setup_cell_runs_now_and_on_a_replaced_worker(notebook: Notebook) -> N
     assert sorted(notebook.ok("%%distributed\nbase").lines()) == ["[0] 40", "[1] 41"]
 
 
+def test_setup_cells_run_again_after_a_restart_the_newest_version_of_each(notebook: Notebook) -> None:
+    notebook.ok("%%distributed --setup\nruns = globals().get('runs', 0) + 1")
+    notebook.ok("%%distributed --setup\nruns = globals().get('runs', 0) + 1")
+    notebook.ok("%%rank 0 --setup\nonly_here = True")
+    notebook.ok("%workers restart -n 3")
+    ran = notebook.ok("%%distributed\nruns, 'only_here' in globals()")
+    assert sorted(ran.lines()) == ["[0] (1, True)", "[1, 2] (1, False)"]
+    notebook.ok("%workers stop")
+    assert notebook.ok("%%distributed -n 2\n'runs' in globals()").lines()[-1] == f"{BOTH} False"
+
+
+def test_a_setup_cell_that_fails_after_a_restart_is_named(notebook: Notebook) -> None:
+    notebook.ok("%%distributed --setup\nassert not globals().get('__file__') and world_size == 2")
+    ran = notebook.ok("%workers restart -n 1")
+    assert "A --setup cell failed when it ran again (rank 0: AssertionError: )" in ran.text
+    notebook.ok("%workers stop")
+    assert notebook.ok("%%distributed -n 2\nworld_size").lines()[-1] == f"{BOTH} 2"
+
+
 # ---- groups of another kind
 
 

@@ -393,6 +393,18 @@ def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interr
     the_next_cell_works(notebook)
 
 
+def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(notebook: Notebook) -> None:
+    notebook.ok("%workers restart -n 3")
+    notebook.ok("%%distributed --setup\nprepared = rank + 1")
+    kill_and_wait(doctor_pid(notebook, "zygote"))
+    ran = notebook.ok("%%distributed\nprint(prepared, world_size)")
+    assert {line.split("] ")[-1] for line in ran.lines() if line.startswith("[")} == {"1 3", "2 3", "3 3"}
+    notebook.ok("%workers stop")
+    notebook.ok("%workers start -n 2")
+    prepare(notebook)
+    the_next_cell_works(notebook)
+
+
 @pytest.mark.parametrize("process", ["coordinator", "zygote"])
 def test_when_one_of_our_processes_is_killed_the_running_cell_ends_and_says_so(
     notebook: Notebook, process: str

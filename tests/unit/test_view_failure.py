@@ -100,6 +100,7 @@ def test_a_lost_connection_is_never_the_root_cause(named: int | None) -> None:
         0,
         ename="RuntimeError",
         evalue="[pair.cc:547] Connection closed by peer [127.0.0.1]:4",
+        secondary=True,
         time_unix_ns=START_NS - 9,
     )
     error = told([echo, raised(1)], root_cause=named)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quarterdeck.errors import WorkersLost
 from quarterdeck.protocol import channel
@@ -39,6 +39,7 @@ class Coordinator:
     """
     told: bool = False
     """The reader knows that it is gone."""
+    _errors_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def start(cls) -> Coordinator:
@@ -100,8 +101,12 @@ class Coordinator:
         return f"ended with status {status}"
 
     def last_errors(self) -> str:
-        size = os.fstat(self.errors_fd).st_size
-        return os.pread(self.errors_fd, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+        """Also after `close`: threads that followed runs hear of the end when they can."""
+        with self._errors_lock:
+            if self.errors_fd < 0:
+                return ""
+            size = os.fstat(self.errors_fd).st_size
+            return os.pread(self.errors_fd, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
 
     def close(self, timeout_s: float = 3.0) -> None:
         """End everything and wait for it."""
@@ -112,7 +117,9 @@ class Coordinator:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        os.close(self.errors_fd)
+        with self._errors_lock:
+            os.close(self.errors_fd)
+            self.errors_fd = -1
 
 
 class Call:

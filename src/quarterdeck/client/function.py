@@ -62,16 +62,16 @@ class DistributedFunction(Generic[P, R]):
         """Rank 0's value. Raises what the run's `result` raises; an interrupt stops the run."""
         if _on_worker():
             return self.function(*args, **kwargs)
-        value: R = run_blocking(self._start(args, dict(kwargs)))
+        value: R = run_blocking(self._start(args, dict(kwargs), awaited=True))
         return value
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Start it and return at once. What the ranks write appears under the cell that submitted it."""
         if _on_worker():
             raise UsageError("Runs are submitted from the notebook; on a worker, just call the function.")
-        return self._start(args, dict(kwargs))
+        return self._start(args, dict(kwargs), awaited=False)
 
-    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], awaited: bool) -> Run:
         notebook, options = notebooks.current(), self.options
         launch = launch_of(self.config)
         name = str(getattr(self.function, "__name__", "function"))
@@ -93,7 +93,7 @@ class DistributedFunction(Generic[P, R]):
                 session=options.session,
                 max_restarts=launch.max_restarts,
             )
-            return submit(request, fds, CellView(notebook.new_sink()))
+            return submit(request, fds, CellView(notebook.new_sink()), awaited)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: `self` is an argument like any other."""

@@ -10,10 +10,11 @@ from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from typing import Any
 
+from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.following import show
-from quarterdeck.client.view import CellView
-from quarterdeck.errors import UsageError
+from quarterdeck.client.view import CellView, failure
+from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.payload.memory import map_buffers
 from quarterdeck.protocol.channel import Frame, close_fds
 from quarterdeck.protocol.messages import Accepted, Begun, Cancel, Finished, Outcome
@@ -24,7 +25,13 @@ Value = tuple[bytes, list[memoryview]]
 
 
 class LiveRun:
-    """Made when the run is on record; `start` once. The thread calls `settle(finished)` at the end."""
+    """Made when the run is on record; `start` once. The thread calls `settle(finished)` at the end.
+
+    Args:
+        timeout_s: its time-out, for the sentence about it.
+        closed: it has a group of its own, whose variables end with it.
+        awaited: the cell that started it waits, and raises its failure; otherwise the view shows it.
+    """
 
     def __init__(
         self,
@@ -32,6 +39,10 @@ class LiveRun:
         view: CellView,
         accepted: Accepted,
         settle: Callable[[Finished | None], None] = lambda finished: None,
+        *,
+        timeout_s: float | None = None,
+        closed: bool = True,
+        awaited: bool = False,
     ) -> None:
         self.run_id = accepted.run_id
         self.folder = accepted.folder
@@ -43,6 +54,9 @@ class LiveRun:
         self._call = call
         self._view = view
         self._settle = settle
+        self._timeout_s = timeout_s
+        self._closed = closed
+        self._awaited = awaited
 
     def start(self) -> None:
         """In a copy of the caller's context: what it shows belongs to the cell that runs now."""
@@ -58,6 +72,11 @@ class LiveRun:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""
         return bool(wait_for([self.ended], timeout_s).done)
+
+    def failure(self, finished: Finished) -> RunFailed | None:
+        """What is to be raised for a run that ended so."""
+        has = notebooks.current().namespace.__contains__
+        return failure(finished, has, self._timeout_s, self.world_size, self._closed)
 
     # ---- in the thread
 
@@ -96,7 +115,8 @@ class LiveRun:
                     buffers = map_buffers(frame.fds[0], outcome.value.spans) if frame.fds else []
                 finally:
                     close_fds(frame.fds)
-                self.values[outcome.rank] = outcome.value.data, buffers
+                if outcome.value.data:
+                    self.values[outcome.rank] = outcome.value.data, buffers
             case message:
                 show(message, self._view)
 
@@ -105,6 +125,8 @@ class LiveRun:
         try:
             self._settle(finished)
             self._view.finish()
+            if not self._awaited:
+                self._show_failure(finished, problem)
         except BaseException as error:  # an answer of our own making is better than one that never comes
             problem = problem or error
         self._call.close()
@@ -112,6 +134,14 @@ class LiveRun:
             self.ended.set_result(finished)
         else:
             self.ended.set_exception(problem or RuntimeError("the run has no end"))
+
+    def _show_failure(self, finished: Finished | None, problem: BaseException | None) -> None:
+        """Nobody may ever ask for its result."""
+        failed = self.failure(finished) if finished is not None else None
+        if failed is not None:
+            self._view.error(failed.lines)
+        elif problem is not None:
+            self._view.error([f"{type(problem).__name__}: {problem}"])
 
 
 def state_of(finished: Finished) -> RunState:

@@ -11,16 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.live import LiveRun
 from quarterdeck.client.values import Unpicklable, load, raise_as_it_was
 from quarterdeck.client.view import failure, runs_html
 from quarterdeck.client.view.failure import from_store
-from quarterdeck.errors import UsageError
+from quarterdeck.errors import QuarterdeckError, RunFailed, RunInterrupted, UsageError, WorkersLost
 from quarterdeck.protocol.messages import Finished, Outcome
-from quarterdeck.store.format import TERMINAL
-from quarterdeck.store.history import StoredRun, delete
-from quarterdeck.store.results import read_result
+from quarterdeck.store.format import HEADER, TERMINAL, RunHeader
+from quarterdeck.store.history import NotARun, StoredRun, delete
+from quarterdeck.store.results import Untrusted, read_result
 from quarterdeck.worker.helper import ElasticWorkerResult
 
 _POLL_S = 0.2
@@ -33,12 +35,9 @@ class Run:
     from the run store, so a run of an earlier kernel tells the same, except that nobody can stop it.
     """
 
-    def __init__(
-        self, stored: StoredRun, live: LiveRun | None = None, timeout_s: float | None = None
-    ) -> None:
+    def __init__(self, stored: StoredRun, live: LiveRun | None = None) -> None:
         self._stored = stored
         self._live = live
-        self._timeout_s = timeout_s
         self._lock = threading.RLock()
         self._values: dict[int, Any] = {}
 
@@ -91,7 +90,8 @@ class Run:
         live = self._live
         if live is not None and not (live.ended.done() and live.state == "lost"):
             return live.state
-        return self._fresh().state
+        stored = self._fresh()
+        return stored.state if stored.terminal or (stored.folder / HEADER).exists() else "lost"
 
     @property
     def reason(self) -> str:
@@ -121,7 +121,8 @@ class Run:
     @property
     def outcomes(self) -> list[Outcome]:
         """How each rank ended, by rank, of the last attempt: state, exception, signal, `time_unix_ns`."""
-        return self._fresh().outcomes()
+        finished = self._live_end()
+        return finished.outcomes if finished is not None else self._fresh().outcomes()
 
     @property
     def size_bytes(self) -> int:
@@ -206,25 +207,44 @@ class Run:
     def _wait_and_raise(self, timeout: float | None) -> None:
         if not self.wait(timeout):
             raise TimeoutError(f"{self.run_id} is not over after {timeout:g} s: it is {self.status}")
-        error = failure(
-            self._finished(),
-            notebooks.current().namespace.__contains__,
-            self._timeout_s,
-            self.world_size,
-            closed=True,
-        )
+        if self._live is not None:
+            error = self._live.failure(self._live.ended.result())
+        else:
+            error = self._failure_on_record()
         if error is None:
             return
-        original = self._load(error.root_cause).get("error") if error.root_cause is not None else None
+        original = self._load_error(error.root_cause) if error.root_cause is not None else None
         raise_as_it_was(original, error, self.run_id)
 
-    def _finished(self) -> Finished:
-        if self._live is None:
-            return from_store(self._fresh())
-        return self._live.ended.result()
+    def _failure_on_record(self) -> RunFailed | None:
+        stored = self._fresh()
+        if self.status == "lost":
+            raise WorkersLost(f"{self.run_id} is lost: {stored.reason or 'its folder is gone'}.")
+        has = notebooks.current().namespace.__contains__
+        error = failure(from_store(stored), has, stored.duration_s, self.world_size, closed=True)
+        if error is not None or stored.state == "succeeded":
+            return error
+        kind = RunInterrupted if stored.state == "stopped" else RunFailed
+        return kind(f"{self.run_id} {stored.state}: {stored.reason}", outcomes=stored.outcomes())
+
+    def _live_end(self) -> Finished | None:
+        """As its coordinator told it, whatever the store could keep."""
+        ended = self._live.ended if self._live is not None else None
+        return ended.result() if ended is not None and ended.done() and not ended.exception() else None
+
+    def _load_error(self, rank: int) -> Any:
+        """The exception itself, if it was kept and can be rebuilt."""
+        try:
+            return self._load(rank).get("error")
+        except Untrusted:
+            raise
+        except QuarterdeckError:
+            return None
 
     def _value(self, rank: int) -> ElasticWorkerResult:
-        outcome = next(one for one in self.outcomes if one.rank == rank)
+        outcome = next((one for one in self.outcomes if one.rank == rank), None)
+        if outcome is None:
+            raise UsageError(f"{self.run_id} has no result of rank {rank} on record.")
         loaded = self._load(rank)
         value = loaded.get("return_value")
         if outcome.unpicklable:
@@ -259,7 +279,7 @@ class Run:
         sink.show(self._repr_mimebundle_(), {}, "")
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return runs_html.one(self._fresh(), self.status)
+        return runs_html.one(self._fresh(), self.status, self.outcomes)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}: {self.status}>"
@@ -270,14 +290,28 @@ _running: set[Run] = set()
 """Kept until they end, whether anybody holds them or not."""
 
 
-def begin(live: LiveRun, timeout_s: float | None) -> Run:
-    """The Run of something that has just begun; it is followed from now on."""
-    run = Run(StoredRun.read(Path(live.folder)), live, timeout_s)
+def begin(live: LiveRun, known: RunHeader) -> Run:
+    """The Run of something that has just begun; it is followed from now on. `known` is what is told of it
+    where the store cannot be written.
+    """
+    run = Run(_read(live.folder, msgspec.structs.replace(known, run_id=live.run_id)), live)
     _known[run.run_id] = run
     _running.add(run)
     live.ended.add_done_callback(lambda _: _running.discard(run))
     live.start()
     return run
+
+
+def at(folder: str, known: RunHeader) -> Run:
+    """The Run of that folder."""
+    return of(_read(folder, known))
+
+
+def _read(folder: str, known: RunHeader) -> StoredRun:
+    try:
+        return StoredRun.read(Path(folder))
+    except NotARun:
+        return StoredRun(Path(folder), known)
 
 
 def of(stored: StoredRun) -> Run:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 from quarterdeck.client import run as run_module
 from quarterdeck.client.run import Run
 from quarterdeck.client.view import runs_html
 from quarterdeck.errors import UsageError
-from quarterdeck.store.format import TERMINAL
+from quarterdeck.store.format import TERMINAL, RunState
 from quarterdeck.store.history import StoredRun, delete, list_runs
 from quarterdeck.store.home import home, homes
 
 _SHOWN = 20
+_STATES: tuple[str, ...] = get_args(RunState)
 
 
 class Runs(Sequence[Run]):
@@ -52,7 +54,11 @@ class Runs(Sequence[Run]):
         return map(run_module.of, self._stored)
 
     def filter(self, name: str | None = None, state: str | None = None, notebook: str | None = None) -> Runs:
-        """Those with this name (or title), in this state, of this notebook (its path, or the end of it)."""
+        """Those with this name (or title), in this state, of this notebook (its path, or the end of it).
+        UsageError for a state that there is not.
+        """
+        if state is not None and state not in _STATES:
+            raise UsageError(f"No run is ever {state!r}.", f"States are {', '.join(_STATES)}.")
         return Runs([s for s in self._stored if _matches(s, name, state, notebook)], self._shown)
 
     def prune(self, keep: int | None = None, older_than: timedelta | float | None = None) -> list[str]:
@@ -63,12 +69,15 @@ class Runs(Sequence[Run]):
             raise UsageError(
                 "Say which runs may go: `prune(keep=20)`, or `prune(older_than=timedelta(days=30))`."
             )
+        if keep is not None and keep < 0:
+            raise UsageError(f"{keep} runs cannot be kept: write 0 or more.")
         limit_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         deleted = []
         for stored in self._stored[keep or 0 :]:
             if stored.state in TERMINAL and (limit_s is None or _age_s(stored) > limit_s):
-                delete(stored)
-                deleted.append(stored.run_id)
+                with suppress(ValueError):  # somebody else has deleted it meanwhile
+                    delete(stored)
+                    deleted.append(stored.run_id)
         gone = set(deleted)
         self._stored = [stored for stored in self._stored if stored.run_id not in gone]
         return deleted

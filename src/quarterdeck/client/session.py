@@ -7,6 +7,7 @@ but the ledger of what travelled, which belongs to one coordinator and ends with
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ from quarterdeck.protocol.messages import (
     TakeTurn,
     Turn,
 )
+from quarterdeck.store.format import RunHeader
 
 _ASIDE_LIMIT_S = 1.5
 
@@ -76,13 +78,14 @@ class Session:
 
     notebook: Notebook
     name: str = "default"
-    _ledgers: dict[int, Ledger] = field(default_factory=dict)
+    _ledger: tuple[int, Ledger] | None = None
+    """Of one coordinator, by its pid."""
     _turn_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held through a turn: the coordinator may give the next one a moment before the last is settled here."""
     _sent: tuple[int, KernelContext] | None = None
     """The context that the coordinator has, and which coordinator."""
-    last_run_id: str = ""
-    """Of the last cell that went on record."""
+    _last: tuple[str, RunHeader] | None = None
+    """Folder of the last cell that went on record, and what is known of it."""
 
     # ---- cells
 
@@ -98,7 +101,8 @@ class Session:
         title = _title(cell, options)
         with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):
             plan = self._send_cell(cell, names, options, view, (call, turn, ledger))
-            finished = follow(call, view, lambda accepted: self._accepted(accepted, turn, view))
+            known = _header(cell, options)
+            finished = follow(call, view, lambda accepted: self._accepted(accepted, turn, view, known))
             self._settle(finished, plan, turn, ledger)
             return finished, turn.world_size
 
@@ -111,7 +115,8 @@ class Session:
             call, turn, ledger = held
             plan = self._send_cell(cell, names, options, view, held)
             accepted = accept(call, lambda message: show(message, view))
-            self._accepted(accepted, turn, view)
+            known = _header(cell, options)
+            self._accepted(accepted, turn, view, known)
             ending = stack.pop_all()
 
         def settle(finished: Finished | None) -> None:
@@ -119,9 +124,9 @@ class Session:
                 if finished is not None:
                     self._settle(finished, plan, turn, ledger)
 
-        live = LiveRun(call, view, accepted, settle)
+        live = LiveRun(call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
         live.state, live.world_size = "running", turn.world_size
-        return runs.begin(live, options.timeout_s)
+        return runs.begin(live, known)
 
     def _send_cell(
         self,
@@ -146,9 +151,13 @@ class Session:
         self._send_with_payload(call, cell, plan, turn, ledger, alone)
         return plan
 
-    def _accepted(self, accepted: Accepted, turn: Turn, view: CellView) -> None:
+    def _accepted(self, accepted: Accepted, turn: Turn, view: CellView, known: RunHeader) -> None:
         view.begin(turn.world_size, accepted.folder)
-        self.last_run_id = accepted.run_id
+        self._last = accepted.folder, msgspec.structs.replace(known, run_id=accepted.run_id)
+
+    def last_run(self) -> Run | None:
+        """Of the last cell that went on record."""
+        return runs.at(*self._last) if self._last is not None else None
 
     def _send_with_payload(
         self,
@@ -221,14 +230,14 @@ class Session:
             turn = await_turn(call, view)
             with self._turn_lock:
                 self._sent = (process.process.pid, context)
-                yield call, turn, self._ledger(process, turn)
+                yield call, turn, self._ledger_of(process, turn)
 
-    def _ledger(self, process: Coordinator, turn: Turn) -> Ledger:
+    def _ledger_of(self, process: Coordinator, turn: Turn) -> Ledger:
         """The ledger of this coordinator; what earlier ones knew is void."""
         key = process.process.pid
-        if key not in self._ledgers:
-            self._ledgers = {key: Ledger()}
-        ledger = self._ledgers[key]
+        if self._ledger is None or self._ledger[0] != key:
+            self._ledger = key, Ledger()
+        ledger = self._ledger[1]
         ledger.meet(turn.workers)
         return ledger
 
@@ -308,6 +317,15 @@ class Session:
 
 def _title(cell: RunCell, options: CellOptions) -> str:
     return options.name or f"cell [{cell.number}]"
+
+
+def _header(cell: RunCell, options: CellOptions) -> RunHeader:
+    return RunHeader(
+        name=options.name,
+        title=f"cell [{cell.number}]",
+        source=cell.code,
+        created_unix_ns=time.time_ns(),
+    )
 
 
 def _load(name: str, data: bytes, buffers: list[memoryview], namespace: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,13 @@ from quarterdeck.client.session import CellOptions, with_options
 from quarterdeck.client.view import CellView
 from quarterdeck.payload.names import CellNames
 from quarterdeck.protocol.messages import RunCell, Submit
+from quarterdeck.store.format import RunHeader
 
 
-def submit(request: Submit, fds: Sequence[int], view: CellView) -> Run:
-    """The run, on record and on its way. Raises UsageError if it is refused, WorkersLost."""
+def submit(request: Submit, fds: Sequence[int], view: CellView, awaited: bool = False) -> Run:
+    """The run, on record and on its way. Its failure is shown, unless the caller waits for it (`awaited`).
+    Raises UsageError if it is refused, WorkersLost.
+    """
     process = coordinator.current()
     for text in coordinator.take_notices():
         view.notice(text, level="warning")
@@ -29,10 +33,13 @@ def submit(request: Submit, fds: Sequence[int], view: CellView) -> Run:
     except BaseException:
         call.close()
         raise
-    return runs.begin(LiveRun(call, view, accepted), request.work.timeout_s)
+    live = LiveRun(call, view, accepted, timeout_s=request.work.timeout_s, awaited=awaited)
+    return runs.begin(live, _header(request))
 
 
-def submit_cell(cell: RunCell, names: CellNames, options: CellOptions, session: str) -> Run:
+def submit_cell(
+    cell: RunCell, names: CellNames, options: CellOptions, session: str, awaited: bool = False
+) -> Run:
     """A `--fresh` cell, in a group of its own."""
     notebook = notebooks.current()
     with packed_cell(notebook, with_options(cell, options, names), names) as (work, fds):
@@ -43,7 +50,19 @@ def submit_cell(cell: RunCell, names: CellNames, options: CellOptions, session: 
             title=f"cell [{cell.number}]",
             session=session,
         )
-        return submit(request, fds, CellView(notebook.new_sink()))
+        return submit(request, fds, CellView(notebook.new_sink()), awaited)
+
+
+def _header(request: Submit) -> RunHeader:
+    work = request.work
+    return RunHeader(
+        name=work.name,
+        kind="cell" if isinstance(work, RunCell) else "function",
+        title=request.title,
+        source=work.code if isinstance(work, RunCell) else request.source,
+        notebook=request.context.notebook,
+        created_unix_ns=time.time_ns(),
+    )
 
 
 def run_blocking(run: Run) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from quarterdeck.coordinator import facts
 from quarterdeck.coordinator.closed import ClosedRun
 from quarterdeck.coordinator.coordinator import Coordinator
-from quarterdeck.coordinator.devices import BadRequest
+from quarterdeck.coordinator.devices import BadRequest, as_before
 from quarterdeck.coordinator.group import GroupFailed
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.turns import TurnCall
@@ -154,11 +154,11 @@ class Call:
     async def _restart(self, request: Control, session: Session) -> None:
         """Refused before anything ends; what the request leaves open stays as it was."""
         if session.group is not None:
-            request.spec = facts.as_before(request.spec, session.group.plan)
+            request.spec = as_before(request.spec, session.group.plan)
         session.refuse_impossible(request.spec)
         await session.kill_running()
         async with session.turn("%workers restart"):
-            await session.stop()
+            await session.stop(forget=False)
             await self._start(request, session)
 
     async def _start(self, request: Control, session: Session) -> None:

@@ -9,7 +9,6 @@ the run store and in a last message for the kernel: Finished, or Refused where n
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -21,8 +20,10 @@ from quarterdeck.coordinator.devices import BadRequest, plan
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.outlet import Outlet
-from quarterdeck.coordinator.record import RunRecord
+from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun, Reason
+from quarterdeck.coordinator.setups import SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import close_fds, encode
@@ -43,7 +44,6 @@ from quarterdeck.protocol.messages import (
 
 SETUP_TIMEOUT_S = 120.0
 """For each of the session's set-up cells, which run first in the new group."""
-SetupCell = tuple[bytes, list[int]]
 
 
 class SetupFailed(Exception):
@@ -58,13 +58,14 @@ class ClosedRun:
     """`execute` once; `stop` at any time, from the same loop."""
 
     def __init__(
-        self, launcher: Launcher, channel: AsyncChannel, submit: Submit, setup_cells: Sequence[SetupCell]
+        self, launcher: Launcher, channel: AsyncChannel, submit: Submit, setup_cells: SetupCells
     ) -> None:
         self.title = submit.title
         self._launcher = launcher
+        self._group: WorkerGroup | None = None
         self._channel = channel
         self._submit = submit
-        self._setup_cells = [(raw, [os.dup(fd) for fd in fds]) for raw, fds in setup_cells]
+        self._setup_cells = setup_cells.copy()
         self._outlet = Outlet(channel)
         self._record = RunRecord(submit.context, submit.title, submit.work, submit.source)
         self._oom = OomCounter()
@@ -101,11 +102,13 @@ class ClosedRun:
             await self._attempts(fds)
         except (BadRequest, GroupFailed, ZygoteLost, SetupFailed, Stopped) as problem:
             self._end_without_run(problem)
+        except Exception as bug:  # ours; its call tells the kernel
+            self._record.state("failed", self._attempt, f"quarterdeck itself failed: {bug}")
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
-            for _, setup_fds in self._setup_cells:
-                close_fds(setup_fds)
+            self._setup_cells.clear()
             self._record.close()
 
     # ---- attempts
@@ -113,7 +116,7 @@ class ClosedRun:
     async def _attempts(self, fds: Sequence[int]) -> None:
         while True:
             self._record.state("restarting" if self._attempt else "starting", self._attempt)
-            group = await self._start_group()
+            group = self._group = await self._start_group()
             answers: list[tuple[Outcome, list[int]]] = []
             try:
                 finished = await self._one_attempt(group, fds, answers)
@@ -125,6 +128,7 @@ class ClosedRun:
                     close_fds(value_fds)
                 self._launcher.ended(self.run_id)
                 await (group.kill() if self._stopped else group.stop())
+                self._group = None
             self._attempt += 1
 
     async def _start_group(self) -> WorkerGroup:
@@ -164,40 +168,39 @@ class ClosedRun:
     async def _one_attempt(
         self, group: WorkerGroup, fds: Sequence[int], answers: list[tuple[Outcome, list[int]]]
     ) -> Finished:
-        for raw, setup_fds in self._setup_cells:
-            self._raise_failed_setup(await self._execute(group, raw, setup_fds, SETUP_TIMEOUT_S, None))
+        for setup in self._setup_cells:
+            await self._set_up(group, setup)
         self._record.state("running", self._attempt)
 
         def keep(outcome: Outcome, value_fds: list[int]) -> None:
             answers.append((outcome, value_fds))
 
-        return await self._execute(group, encode(self._placed()), fds, None, keep)
+        return await self._execute(group.workers, encode(self._placed()), fds, None, keep)
+
+    async def _set_up(self, group: WorkerGroup, setup: SetupCell) -> None:
+        """Raises SetupFailed."""
+        workers = setup.where(group.workers)
+        words = failure_words(await self._execute(workers, setup.raw, setup.fds, SETUP_TIMEOUT_S))
+        if self._stopped:
+            raise Stopped
+        if words:
+            raise SetupFailed(f"A --setup cell of the session failed on {words}")
 
     async def _execute(
         self,
-        group: WorkerGroup,
+        workers: Sequence[Worker],
         raw: bytes,
         fds: Sequence[int],
-        timeout_s: float | None,
-        keep: Callable[[Outcome, list[int]], None] | None,
+        timeout_s: float | None = None,
+        keep: Callable[[Outcome, list[int]], None] | None = None,
     ) -> Finished:
         if self._stopped:
             raise Stopped
-        self._run = CellRun(group.workers, timeout_s, self._oom, self._tell, keep)
+        self._run = CellRun(workers, timeout_s, self._oom, self._tell, keep)
         try:
             return await self._run.execute(raw, fds)
         finally:
             self._run = None
-
-    def _raise_failed_setup(self, finished: Finished) -> None:
-        if finished.root_cause is None and not finished.stopped:
-            return
-        failed = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
-        if self._stopped or failed is None:
-            raise Stopped
-        raise SetupFailed(
-            f"A --setup cell of the session failed on rank {failed.rank}: {failed.ename}: {failed.evalue}"
-        )
 
     def _placed(self) -> RunCell | CallFunction:
         """The work, with the run and the attempt that it belongs to."""
@@ -238,7 +241,7 @@ class ClosedRun:
         finished.duration_s = time.monotonic() - self._began_s
         finished.log_dir = str(self._record.folder) if self._record.has_logs else ""
         self._record.outcomes(finished.outcomes, self._attempt)
-        self._record.end(finished, self._attempt)
+        self._record.end(finished, self._attempt, self._launcher.nursery.kernel_gone())
         self._tell_left_out()
         self._channel.send(finished)
 
@@ -251,10 +254,12 @@ class ClosedRun:
             )
             finished = Finished(outcomes=[], root_cause=None, stopped=stopped)
             finished.duration_s = time.monotonic() - self._began_s
-            self._record.end(finished, self._attempt)
+            self._record.end(finished, self._attempt, self._launcher.nursery.kernel_gone())
             self._channel.send(finished)
             return
         text = str(problem) or "the workers' Python could not import torch, or ended"
+        if self._launcher.nursery.kernel_gone():
+            self._record.state("stopped", self._attempt, KERNEL_ENDED)
         self._record.state("failed", self._attempt, text)
         self._channel.send(Refused(text=text))
 
@@ -274,9 +279,11 @@ class ClosedRun:
         self._record.write(output)
         self._outlet.show(output, raw)
 
-    def kernel_ended(self) -> None:
+    async def kernel_ended(self) -> None:
         """The coordinator is about to end, with its kernel: the last line in the store says so."""
-        self._record.state("stopped", self._attempt, "its kernel ended")
+        self._record.state("stopped", self._attempt, KERNEL_ENDED)
+        if self._group is not None:
+            await self._group.kill()
 
 
 def _what(outcome: Outcome) -> str:

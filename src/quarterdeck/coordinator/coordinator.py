@@ -32,7 +32,8 @@ class Coordinator:
 
     async def close(self) -> None:
         """The kernel is gone, or says goodbye: everything ends."""
-        for run in self.runs:
-            run.kernel_ended()
-        await asyncio.gather(*(session.close() for session in self.sessions.values()))
+        await asyncio.gather(
+            *(run.kernel_ended() for run in self.runs),
+            *(session.close() for session in self.sessions.values()),
+        )
         self.nursery.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import msgspec
+
 from quarterdeck.protocol.messages import GroupSpec
 
 DEFAULT_CPU_WORKERS = 2
@@ -80,3 +82,14 @@ def nproc(spec: GroupSpec, gpus: int) -> int | None:
     if asked == "gpu" and not gpus:
         raise BadRequest("`-n gpu` needs a GPU, and this machine has none. Write `-n cpu` or a number.")
     return core_count() if asked == "cpu" or not gpus else gpus
+
+
+def as_before(spec: GroupSpec, plan: Plan) -> GroupSpec:
+    """What is asked of a group in the place of another: what it leaves open stays as it was."""
+    backend = "nccl" if "nccl" in plan.backend else plan.backend
+    return msgspec.structs.replace(
+        spec,
+        nproc_per_node=spec.nproc_per_node or plan.nproc_per_node,
+        backend=spec.backend or backend,
+        start_method=spec.start_method or plan.start_method,
+    )

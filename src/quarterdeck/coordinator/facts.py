@@ -7,13 +7,11 @@ import signal
 import sys
 from pathlib import Path
 
-import msgspec
-
 from quarterdeck.coordinator.coordinator import Coordinator
-from quarterdeck.coordinator.devices import Plan, core_count
+from quarterdeck.coordinator.devices import core_count
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker
-from quarterdeck.protocol.messages import Answer, Ask, GroupSpec, RankStatus
+from quarterdeck.protocol.messages import Answer, Ask, RankStatus
 from quarterdeck.store.history import folder_bytes
 from quarterdeck.store.home import home
 
@@ -25,17 +23,6 @@ async def answer(coordinator: Coordinator, request: Ask) -> Answer:
     if request.what == "stacks":
         return await _stacks(session)
     return _doctor(coordinator, session) if request.what == "doctor" else _status(session)
-
-
-def as_before(spec: GroupSpec, plan: Plan) -> GroupSpec:
-    """What a restart leaves open stays as it was."""
-    backend = "nccl" if "nccl" in plan.backend else plan.backend
-    return msgspec.structs.replace(
-        spec,
-        nproc_per_node=spec.nproc_per_node or plan.nproc_per_node,
-        backend=spec.backend or backend,
-        start_method=spec.start_method or plan.start_method,
-    )
 
 
 def group_line(session: Session, started: bool) -> str:

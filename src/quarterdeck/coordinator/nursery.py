@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 
 from quarterdeck.coordinator.devices import Plan, plan
 from quarterdeck.coordinator.zygote import Zygote
@@ -60,6 +61,12 @@ class Nursery:
             self._retired.append(zygote)
         self._zygotes.clear()
         return f"{', '.join(changed)} changed: torch is imported anew for the workers."
+
+    def kernel_gone(self) -> bool:
+        """The guard pipe has no writer any more: whatever ends now ends because of that."""
+        poller = select.poll()
+        poller.register(self._guard_fd, 0)
+        return bool(poller.poll(0))
 
     def close(self) -> None:
         for zygote in (*self._zygotes.values(), *self._retired):

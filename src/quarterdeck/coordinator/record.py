@@ -27,6 +27,8 @@ from quarterdeck.store.home import home
 from quarterdeck.store.recorder import Recorder
 from quarterdeck.store.results import write_result
 
+KERNEL_ENDED = "its kernel ended"
+
 Answer = tuple[Outcome, list[int]]
 """A worker's outcome with the descriptors of its value."""
 
@@ -130,8 +132,11 @@ class RunRecord:
                 )
             )
 
-    def end(self, finished: Finished, attempt: int) -> None:
-        """The terminal state."""
+    def end(self, finished: Finished, attempt: int, kernel_gone: bool = False) -> None:
+        """The terminal state. Without its kernel a run cannot but end, whatever that looks like."""
+        if kernel_gone:
+            self.state("stopped", attempt, KERNEL_ENDED)
+            return
         state, reason = _terminal(finished)
         self._recorder.event(
             StateEvent(

@@ -8,22 +8,20 @@ group, repairing it and replaying set-up cells happen inside a turn, so nothing 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import msgspec
-
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
-from quarterdeck.coordinator.devices import BadRequest, Plan, nproc, plan
+from quarterdeck.coordinator.devices import BadRequest, Plan, as_before, nproc, plan
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.launch import Launcher
+from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun
+from quarterdeck.coordinator.setups import SetupCells, failure_words
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
-from quarterdeck.protocol.channel import close_fds, encode
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
 SETUP_TIMEOUT_S = 30.0
@@ -42,6 +40,8 @@ class Session:
         self.nursery = launcher.nursery
         self.group: WorkerGroup | None = None
         self.run: CellRun | None = None
+        self.record: RunRecord | None = None
+        """Of the cell that runs."""
         self.holder = ""
         """Title of the call that has the turn."""
         self.state = "none"
@@ -50,7 +50,9 @@ class Session:
         self._key = ""
         self._turn = asyncio.Lock()
         self._notices: list[str] = []
-        self.setup_cells: list[tuple[bytes, list[int]]] = []
+        self.setup_cells = SetupCells()
+        self._before: Plan | None = None
+        """Of a group that was lost or is being restarted: the next one is made like it."""
         self._oom = OomCounter()
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
@@ -96,6 +98,8 @@ class Session:
             plan(spec, self.gpus)
 
     async def _start(self, spec: GroupSpec) -> None:
+        if self._before is not None:
+            spec = as_before(spec, self._before)
         self.state = "starting"
         self._key = uuid.uuid4().hex[:8]
         try:
@@ -104,10 +108,10 @@ class Session:
             )
             self.gpus = self.nursery.gpus(self.context) or 0
             self._notices += notices
-            self.state = "idle"
+            self._before = None
+            await self._replay_setup(self.workers())
         finally:
-            if self.group is None:
-                self.state = "none"
+            self.state = "idle" if self.group is not None else "none"
 
     def _check_same(self, plan: Plan, spec: GroupSpec) -> None:
         for option, asked, has in (
@@ -142,8 +146,8 @@ class Session:
             raise BadRequest(f"There is no rank {missing[0]}: the session has {have}.")
         return [worker for worker in workers if ranks is None or worker.rank in ranks]
 
-    async def stop(self) -> None:
-        """End the group; the session forgets its set-up cells with it. Called inside a turn."""
+    async def stop(self, forget: bool = True) -> None:
+        """End the group, and forget its set-up cells with it unless another follows. Called inside a turn."""
         self._stopping = True
         try:
             if self.group is not None:
@@ -152,9 +156,9 @@ class Session:
             self._stopping = False
             self._gone()
             self.state = "none"
-            for _, fds in self.setup_cells:
-                close_fds(fds)
-            self.setup_cells.clear()
+            if forget:
+                self.setup_cells.clear()
+                self._before = None
 
     async def kill_running(self) -> None:
         """A restart or stop that does not wait for the cell that runs. Outside a turn."""
@@ -174,13 +178,9 @@ class Session:
             self.run = None
             self.state = "idle"
         if cell.setup and finished.root_cause is None and not finished.stopped:
-            self._keep_setup(cell, fds)
+            ranks = frozenset(outcome.rank for outcome in finished.outcomes)
+            self.setup_cells.keep(cell, fds, None if len(ranks) == len(self.workers()) else ranks)
         return finished, run.disturbed or self._needs_mending(finished.outcomes)
-
-    def _keep_setup(self, cell: RunCell, fds: Sequence[int]) -> None:
-        """For workers that have nothing yet: with all that it refers to."""
-        alone = msgspec.structs.replace(cell, payload=cell.replay or cell.payload, replay=None)
-        self.setup_cells.append((encode(alone), [os.dup(fd) for fd in fds]))
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
         return CellRun(workers, cell.timeout_s, self._oom, tell)
@@ -216,7 +216,7 @@ class Session:
             return False
         self._report(joined)
         if replaced:
-            await self._replay_setup(replaced)
+            await self._replay_setup([worker for worker in self.workers() if worker.rank in replaced])
         return True
 
     async def _give_up(self, failure: Exception) -> None:
@@ -230,6 +230,8 @@ class Session:
         self._gone()
 
     def _gone(self) -> None:
+        if self.group is not None:
+            self._before = self.group.plan
         self.group = None
         self.launcher.ended(self._key)
 
@@ -250,17 +252,17 @@ class Session:
                 "`for p in model.parameters(): dist.broadcast(p.data, 0)`."
             )
 
-    async def _replay_setup(self, ranks: Sequence[int]) -> None:
-        workers = [worker for worker in self.workers() if worker.rank in ranks]
-        for raw, fds in self.setup_cells:
-            run = CellRun(workers, SETUP_TIMEOUT_S, self._oom, lambda _: None)
-            finished = await run.execute(raw, fds)
-            if finished.root_cause is not None or finished.stopped:
-                who = ", ".join(map(str, ranks))
-                self._notices.append(
-                    f"A --setup cell failed on the replaced rank {who}. It runs there alone, so it must not "
-                    "wait for other ranks."
+    async def _replay_setup(self, workers: Sequence[Worker]) -> None:
+        """On workers that have nothing yet: replaced ones, or all of a new group."""
+        for setup in self.setup_cells:
+            targets = setup.where(workers)
+            run = CellRun(targets, SETUP_TIMEOUT_S, self._oom, lambda _: None)
+            words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
+            if words:
+                alone = " It runs on new ranks alone, so it must not wait for others." * (
+                    len(workers) < len(self.workers())
                 )
+                self._notices.append(f"A --setup cell failed when it ran again ({words}).{alone}")
             if run.disturbed and self.group is not None:
                 await self._join_again()
 
@@ -302,5 +304,7 @@ class Session:
     async def close(self) -> None:
         """The kernel is gone, or says goodbye: everything ends."""
         self._stopping = True
+        if self.record is not None and self.record.opened:
+            self.record.state("stopped", 0, KERNEL_ENDED)
         if self.group is not None:
             await self.group.kill()

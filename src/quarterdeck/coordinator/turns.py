@@ -136,7 +136,7 @@ class TurnCall:
 
     async def _run(self, cell: RunCell, frame: Frame) -> None:
         session = self._session
-        self._record = RunRecord(session.context, self._title, cell)
+        self._record = session.record = RunRecord(session.context, self._title, cell)
         session.sink = self._show
         self._phase = "running"
         run = session.new_run(self._workers, cell, self._tell)
@@ -148,6 +148,7 @@ class TurnCall:
             self._finish(finished)
         finally:
             session.sink = lambda _output, _raw: None
+            session.record = None
             self._phase = "settling"
             self._record.close()
         if broken:
@@ -171,7 +172,7 @@ class TurnCall:
         record = self._record
         if record.opened:
             record.outcomes(finished.outcomes, 0)
-            record.end(finished, 0)
+            record.end(finished, 0, self._session.nursery.kernel_gone())
         self._tell_left_out()
         finished.log_dir = str(record.folder) if record.has_logs else ""
         self._channel.send(finished)

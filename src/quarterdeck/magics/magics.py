@@ -14,7 +14,6 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.run import Run
-from quarterdeck.client.runs import runs
 from quarterdeck.client.session import CellOptions
 from quarterdeck.client.sessions import calls_of
 from quarterdeck.client.submission import run_blocking, submit_cell
@@ -90,7 +89,7 @@ class QuarterdeckMagics(Magics):
         """Run it, or send it on its way."""
         try:
             if getattr(asked, "fresh", False):
-                run = submit_cell(code, names, wanted, asked.session)
+                run = submit_cell(code, names, wanted, asked.session, awaited=not asked.background)
                 if not asked.background:
                     if asked.as_:
                         self.shell.user_ns[asked.as_] = run
@@ -108,7 +107,7 @@ class QuarterdeckMagics(Magics):
         session = calls_of(asked.session)
         with _view() as view:
             finished, world_size = session.run_cell(code, names, wanted, view)
-        run = runs()[session.last_run_id] if asked.as_ else None
+        run = session.last_run() if asked.as_ else None
         error = failure(finished, self.shell.user_ns.__contains__, wanted.timeout_s, world_size)
         if error is not None:
             if run is not None:

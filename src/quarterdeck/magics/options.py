@@ -141,8 +141,9 @@ def _add_cell_options(parser: Parser) -> None:
     )
     parser.add_argument("--name", default="", help="a name for the run, in messages and in its log folder")
     parser.add_argument(
-        "--setup", action="store_true", help="run now, and again on every worker that replaces a lost one"
-    )
+        "--setup", action="store_true",
+        help="run now, and again on every new worker: after a fault or a restart, in runs of their own",
+    )  # fmt: skip
     parser.add_argument(
         "--background", action="store_true",
         help="return a Run at once and leave the kernel free; the session's next cell waits for it",

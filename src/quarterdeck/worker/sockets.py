@@ -13,7 +13,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SECONDARY = ("Connection closed by peer", "Connection reset by peer", "Socket closed", "Broken pipe")
+_SECONDARY = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "connection was likely closed",
+    "remote process has exited",
+    "socket closed",
+    "broken pipe",
+)
 _ours: dict[int, str] = {}
 _before: list[dict[int, str]] = []
 
@@ -91,5 +99,5 @@ def _shut(fd: int, link: str) -> bool:
 
 def is_secondary(error: BaseException) -> bool:
     """An error that another rank's end or a released socket causes, not user code."""
-    text = str(error)
+    text = str(error).lower()
     return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in _SECONDARY)

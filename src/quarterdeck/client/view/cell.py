@@ -12,9 +12,10 @@ Made and driven by the session, in the thread that runs the cell:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+from quarterdeck.client.view import html
 from quarterdeck.client.view.outputs import Outputs
 from quarterdeck.client.view.rows import NOWHERE, Kind, Row, Rows
 from quarterdeck.client.view.screen import LINE_LIMIT, Screen, Stream
@@ -85,6 +86,10 @@ class CellView:
             self._outputs.add(row, NOWHERE)
         if key and row is not None and text:
             self._notices[key] = row
+
+    def error(self, lines: Sequence[str]) -> None:
+        """How it failed, in ANSI, below all that is shown."""
+        self._outputs.sink.show(html.error(lines), {}, "")
 
     def finish(self) -> None:
         """The cell is over: end unfinished lines, fold what became equal, show everything."""

@@ -20,14 +20,6 @@ _NATIVE = {
     "SIGFPE": "a crash in native code",
     "SIGABRT": "native code gave up",
 }
-_PEER_GONE = (
-    "connection closed by peer",
-    "connection reset by peer",
-    "broken pipe",
-    "connection refused",
-    "connection was likely closed",
-    "remote process has exited",
-)
 _FAILED = ("error", "killed")
 _NAMES_SHOWN = 5
 
@@ -157,7 +149,7 @@ class _Report:
         if self.root is None or outcome is self.root:
             return _escape(_what(outcome, 1))
         first = self._name(self.same)
-        if _peer_gone(outcome):
+        if outcome.state == "error" and outcome.secondary:
             return f"lost {{its}} connection to {first}{kept}"
         return _escape(f"{_what(outcome, 1)} (after {first})")
 
@@ -215,7 +207,7 @@ def _root(finished: Finished) -> Outcome | None:
     if named:
         return named[0]
     failed = [outcome for outcome in finished.outcomes if outcome.state in _FAILED]
-    return min(failed, key=lambda one: (_peer_gone(one), one.time_unix_ns, one.rank), default=None)
+    return min(failed, key=lambda one: (one.secondary, one.time_unix_ns, one.rank), default=None)
 
 
 def _alike(outcome: Outcome, other: Outcome) -> bool:
@@ -229,12 +221,6 @@ def _alike(outcome: Outcome, other: Outcome) -> bool:
 
 def _seen(outcome: Outcome) -> tuple[str, str, list[str]]:
     return outcome.ename, outcome.evalue, [ansi.strip(line) for line in outcome.traceback]
-
-
-def _peer_gone(outcome: Outcome) -> bool:
-    """A rank that only noticed that another one was gone."""
-    text = f"{outcome.ename} {outcome.evalue}".lower()
-    return outcome.state == "error" and any(mark in text for mark in _PEER_GONE)
 
 
 def _what(outcome: Outcome, ranks: int) -> str:

@@ -85,6 +85,13 @@ def plain_label(ranks: Sequence[int], world_size: int) -> str:
     return f"[{words.short(ranks, world_size)}]"
 
 
+def error(lines: Sequence[str]) -> dict[str, str]:
+    """A failure in ANSI, as a mime bundle of its own."""
+    text = "\n".join(lines)
+    body = f"<pre>\n{ansi.to_html(text)}\n</pre>"
+    return {"text/html": _frame(body, set(), 1), "text/plain": ansi.strip(text)}
+
+
 def chips(ranks: Sequence[int], world_size: int) -> str:
     """Coloured numbers; the word "rank" is there for screen readers and for pages without styles."""
     texts = words.labels(ranks, world_size)

@@ -35,7 +35,7 @@ _RANK_COLOURS = {"ok": "ok", "error": "err", "killed": "err"}
 _FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
 
-def one(run: StoredRun, state: str) -> dict[str, str]:
+def one(run: StoredRun, state: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
     """A run as a mime bundle: what it is and how it is, then a row per rank."""
     head = [
         run.header.name or run.header.title,
@@ -43,7 +43,7 @@ def one(run: StoredRun, state: str) -> dict[str, str]:
         *([_duration(run)] if run.started_unix_ns else []),
         *([f"attempt {run.attempt}"] if run.attempt else []),
     ]
-    rows = [_rank_row(run, outcome) for outcome in run.outcomes()]
+    rows = [_rank_row(run, outcome) for outcome in outcomes]
     reason = run.reason if run.terminal else ""
     plain = [
         ", ".join(head),
