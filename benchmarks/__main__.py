@@ -14,7 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import cells, faults, startup
+from benchmarks import cells, faults, functions, startup
 from benchmarks.notebook import Notebook
 from benchmarks.table import Line, markdown, write
 
@@ -33,9 +33,12 @@ SHARED: dict[str, Callable[[Notebook], list[Line]]] = {
     "memory": lambda notebook: cells.memory(notebook, groups=3),
     "interrupts": lambda notebook: faults.interrupts(notebook, repeats=7),
     "errors": lambda notebook: faults.errors(notebook, repeats=7),
+    "calls": lambda notebook: functions.calls(notebook, repeats=11, launches=5),
+    "history": lambda notebook: functions.history(notebook, runs=1000, repeats=11),
     "tensors": lambda notebook: cells.tensors(notebook, repeats=3),
+    "results": lambda notebook: functions.results(notebook, repeats=9),
 }
-"""Rows that share a kernel with a warm zygote; the one that imports torch into the kernel is last."""
+"""Rows that share a kernel with a warm zygote; those that import torch into the kernel are last."""
 
 
 class Table:

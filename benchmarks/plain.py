@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 LIMIT_S = 120.0
 
@@ -17,9 +18,19 @@ def measured(what: str) -> float:
         began_s = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import torch"], check=True, timeout=LIMIT_S)
         return time.perf_counter() - began_s
-    command = [sys.executable, "-m", "benchmarks.plain", what]
+    return float(_in_a_process(what))
+
+
+def elastic(start_method: str, monitor_interval_s: float, launches: int) -> tuple[list[float], list[float]]:
+    """Seconds from the call of `elastic_launch` to rank 0's first line, and to its end, of each launch."""
+    found = _in_a_process("elastic", start_method, str(monitor_interval_s), str(launches))
+    return [first for first, _ in found], [whole for _, whole in found]
+
+
+def _in_a_process(*words: str) -> Any:
+    command = [sys.executable, "-m", "benchmarks.plain", *words]
     done = subprocess.run(command, check=True, timeout=LIMIT_S, capture_output=True, text=True)
-    return float(json.loads(done.stdout))
+    return json.loads(done.stdout)
 
 
 def spawn() -> float:
@@ -52,6 +63,35 @@ def ddp() -> float:
     return time.perf_counter() - began_s
 
 
+def launches(start_method: str, monitor_interval_s: str, count: str) -> list[tuple[float, float]]:
+    """A function without work on 2 ranks, as Flyte's elastic task launches it; torch is imported already."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    found = []
+    for _ in range(int(count)):
+        config = LaunchConfig(
+            run_id="benchmark",
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=2,
+            start_method=start_method,
+            monitor_interval=float(monitor_interval_s),
+            max_restarts=0,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            rdzv_configs={"timeout": 900, "join_timeout": 900},
+        )
+        began_ns = time.time_ns()
+        values = elastic_launch(config, rank_of_elastic)()
+        end_ns = time.time_ns()
+        found.append(((values[0] - began_ns) / 1e9, (end_ns - began_ns) / 1e9))
+    return found
+
+
+def rank_of_elastic() -> int:
+    return time.time_ns()
+
+
 def init(rank: int, world_size: int) -> None:
     import torch.distributed as dist
 
@@ -61,4 +101,6 @@ def init(rank: int, world_size: int) -> None:
 
 
 if __name__ == "__main__":
-    print({"spawn": spawn, "ddp": ddp}[sys.argv[1]]())
+    what, *arguments = sys.argv[1:]
+    measure: Any = {"spawn": spawn, "ddp": ddp, "elastic": launches}[what]
+    print(json.dumps(measure(*arguments)))

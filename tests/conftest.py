@@ -55,7 +55,19 @@ class fresh_notebook:
 def _left_in_shm(before: set[str]) -> set[str]:
     """New files, other than those of processes that live: other tests run on this machine, too."""
     new = set(os.listdir("/dev/shm")) - before
-    return {name for name in new if not os.path.exists(re.sub(r"\D*(\d+).*", r"/proc/\1", name))}
+    new = {name for name in new if not os.path.exists(re.sub(r"\D*(\d+).*", r"/proc/\1", name))}
+    return {name for name in new if not _is_mapped(name)} & set(os.listdir("/dev/shm"))
+
+
+def _is_mapped(name: str) -> bool:
+    """By a process that lives."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            if f"/dev/shm/{name}" in maps.read_text():
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _wait_for_end(pids: set[int]) -> dict[int, str]:

@@ -99,12 +99,17 @@ class _Screen:
 
 
 class Notebook:
-    """One kernel in a folder of its own. `run` executes a cell and waits; `start` does not wait."""
+    """One kernel in a folder of its own. `run` executes a cell and waits; `start` does not wait.
+
+    Each cell has a screen of its own, which still takes what comes after the cell's end.
+    """
 
     def __init__(self, folder: Path, deadline_s: float = 60.0, env: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.deadline_s = deadline_s
         self.screen = _Screen()
+        """Of the cell that was started last."""
+        self._screens: dict[str, _Screen] = {}
         self._manager = KernelManager(kernel_name="python3")
         self._manager.start_kernel(cwd=str(folder), env={**os.environ, **(env or {})})
         self.client: BlockingKernelClient = self._manager.client()
@@ -141,9 +146,22 @@ class Notebook:
         return ran
 
     def start(self, code: str, allow_stdin: bool = False) -> str:
-        self.screen = _Screen()
         self._began_s = time.monotonic()
-        return str(self.client.execute(code, allow_stdin=allow_stdin))
+        message_id = str(self.client.execute(code, allow_stdin=allow_stdin))
+        self.screen = self._screens[message_id] = _Screen()
+        return message_id
+
+    def submit(self, code: str) -> str:
+        """Execute a cell that must succeed, and whose outputs go on afterwards; its id, for `shown`."""
+        message_id = self.start(code)
+        ran = self.finish(message_id)
+        assert ran.status == "ok", f"{ran.status}:\n{ran.traceback}\n{ran.text}"
+        return message_id
+
+    def shown(self, message_id: str, until: str = "", deadline_s: float | None = None) -> Ran:
+        """What a cell shows by now, also when it is over; waits until `until` is there."""
+        self._until(self._screens[message_id], until, deadline_s)
+        return self._screens[message_id].ran
 
     def finish(self, message_id: str, deadline_s: float | None = None) -> Ran:
         """Wait until the cell that `start` began is over."""
@@ -151,18 +169,22 @@ class Notebook:
         while not self._take(message_id, limit_s):
             pass
         reply = self._reply(message_id, limit_s)
-        self.screen.ran.status = reply["content"]["status"]
-        self.screen.ran.duration_s = time.monotonic() - self._began_s
-        return self.screen.ran
+        ran = self._screens[message_id].ran
+        ran.status = reply["content"]["status"]
+        ran.duration_s = time.monotonic() - self._began_s
+        return ran
 
     def until(self, shown: str, deadline_s: float | None = None) -> None:
-        """Take messages of the running cell until `shown` is on its screen."""
+        """Take messages until `shown` is on the running cell's screen."""
+        self._until(self.screen, shown, deadline_s)
+
+    def _until(self, screen: _Screen, shown: str, deadline_s: float | None) -> None:
         limit_s = time.monotonic() + (deadline_s or self.deadline_s)
-        while shown not in self.screen.ran.text:
+        while shown not in screen.ran.text:
             self._take("", limit_s)
 
     def _take(self, message_id: str, limit_s: float) -> bool:
-        """One message of the running cell; whether it was its end."""
+        """One message, to the screen of its cell; whether it was the end of that one."""
         try:
             message = self.client.get_iopub_msg(timeout=max(0.01, limit_s - time.monotonic()))
         except Exception:
@@ -170,7 +192,7 @@ class Notebook:
         idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
         if idle and message["parent_header"].get("msg_id") == message_id:
             return True
-        self.screen.take(message)
+        self._screens.get(message["parent_header"].get("msg_id", ""), self.screen).take(message)
         return False
 
     def _reply(self, message_id: str, limit_s: float) -> dict[str, Any]:

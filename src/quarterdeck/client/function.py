@@ -58,14 +58,14 @@ class DistributedFunction(Generic[P, R]):
         self.options = options
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Rank 0's value. Raises what the run's `result` raises; an interrupt stops the run."""
         if _on_worker():
             return self.function(*args, **kwargs)
         value: R = run_blocking(self._start(args, dict(kwargs), awaited=True))
         return value
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Run:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Start it and return at once. What the ranks write appears under the cell that submitted it."""
         if _on_worker():
             raise UsageError("Runs are submitted from the notebook; on a worker, just call the function.")
@@ -139,7 +139,23 @@ def distributed(
             raise ConfigError(f"distributed(): {field} is {value!r}.", "Write seconds, as in 90 or 2.5.")
     variables = tuple((str(key), str(value)) for key, value in (env or {}).items())
     options = CallOptions(name, backend, timeout_s, collective_timeout_s, variables, seed, session)
-    return lambda function: DistributedFunction(function, config, options)
+
+    def decorate(function: Callable[P, R]) -> DistributedFunction[P, R]:
+        _refuse_unfit(function)
+        return DistributedFunction(function, config, options)
+
+    return decorate
+
+
+def _refuse_unfit(function: Any) -> None:
+    """What would not have run when its call returns."""
+    if not callable(function):
+        raise ConfigError(f"distributed(): {function!r} is no function.", _HOW)
+    name = getattr(function, "__name__", "the function")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"distributed(): {name} is `async`.", "Write `def`, and `asyncio.run(...)` inside.")
+    if inspect.isgeneratorfunction(function):
+        raise ConfigError(f"distributed(): {name} is a generator.", "Return a list, or anything else.")
 
 
 _HOW = "Write `@qd.distributed()` or `@qd.distributed(qd.Elastic(nproc_per_node=2))`."

@@ -53,8 +53,7 @@ def packed_call(
     """
     call, keywords = _by_name(function, args, kwargs)
     namespace = notebook.namespace
-    values = {"function": call, **keywords}
-    led_to = set().union(*(referenced_globals(value, namespace) for value in values.values()))
+    led_to = set().union(*(referenced_globals(value, namespace) for value in (call, *keywords.values())))
     plan = plan_for_empty(CellNames(frozenset(led_to)), notebook)
     name = getattr(function, "__name__", "function")
     with naming_culprit({name: call, **keywords, **plan.send}, notebook, "Create it inside the function."):
@@ -67,7 +66,7 @@ def packed_call(
         yield (
             CallFunction(
                 number=notebook.cell_number(),
-                payload=named(payloads[0], plan, notebook, {**values, **plan.send}),
+                payload=named(payloads[0], plan, notebook, {**keywords, **plan.send, "": call}),
                 function=payloads[1],
                 kwargs=payloads[2],
             ),
@@ -78,9 +77,12 @@ def packed_call(
 def _by_name(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Arguments as `spawn_helper` takes them: by name. Those that have no name are bound to the function."""
+    """Arguments as `spawn_helper` takes them: by name. Those that have no name are bound to the function.
+
+    Of a wrapper (`functools.wraps`) its own parameters count, not those of what it wraps.
+    """
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # some functions written in C do not tell
         return (functools.partial(function, *args) if args else function), kwargs
     try:
@@ -88,7 +90,8 @@ def _by_name(
     except TypeError as error:
         raise TypeError(f"{getattr(function, '__name__', 'the function')}(): {error}") from None
     nameless = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
-    if any(signature.parameters[name].kind in nameless for name in bound.arguments):
+    claimed = hasattr(function, "__signature__")  # what it really takes may differ
+    if claimed or any(signature.parameters[name].kind in nameless for name in bound.arguments):
         return functools.partial(function, *bound.args), bound.kwargs
     extra = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
     named = {name: value for name, value in bound.arguments.items() if name != extra}

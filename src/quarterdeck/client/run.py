@@ -220,12 +220,14 @@ class Run:
         stored = self._fresh()
         if self.status == "lost":
             raise WorkersLost(f"{self.run_id} is lost: {stored.reason or 'its folder is gone'}.")
+        last = stored.last
+        if last is not None and last.state == "stopped" and not last.stopped:
+            return RunInterrupted(f"{self.run_id} was stopped: {last.reason}", outcomes=stored.outcomes())
         has = notebooks.current().namespace.__contains__
         error = failure(from_store(stored), has, stored.duration_s, self.world_size, closed=True)
         if error is not None or stored.state == "succeeded":
             return error
-        kind = RunInterrupted if stored.state == "stopped" else RunFailed
-        return kind(f"{self.run_id} {stored.state}: {stored.reason}", outcomes=stored.outcomes())
+        return RunFailed(f"{self.run_id} {stored.state}: {stored.reason}", outcomes=stored.outcomes())
 
     def _live_end(self) -> Finished | None:
         """As its coordinator told it, whatever the store could keep."""
@@ -286,7 +288,7 @@ class Run:
 
 
 _known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
-_running: set[Run] = set()
+_running: dict[str, Run] = {}
 """Kept until they end, whether anybody holds them or not."""
 
 
@@ -296,8 +298,9 @@ def begin(live: LiveRun, known: RunHeader) -> Run:
     """
     run = Run(_read(live.folder, msgspec.structs.replace(known, run_id=live.run_id)), live)
     _known[run.run_id] = run
-    _running.add(run)
-    live.ended.add_done_callback(lambda _: _running.discard(run))
+    run_id = run.run_id
+    _running[run_id] = run
+    live.ended.add_done_callback(lambda _: _running.pop(run_id))  # not `run`: it would hold itself, and values
     live.start()
     return run
 

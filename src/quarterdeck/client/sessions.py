@@ -44,7 +44,7 @@ class Session:
         has.
         """
         self.name = check_name(name)
-        self._control("start", GroupSpec(n, backend, start_method))
+        self._control("start", _spec(n, backend, start_method))
 
     @property
     def _calls(self) -> SessionCalls:
@@ -104,7 +104,7 @@ class Session:
 
     def restart(self, n: int | Literal["auto", "gpu", "cpu"] | None = None) -> None:
         """New workers, without variables; as many as before unless `n` says otherwise."""
-        self._control("restart", GroupSpec(n))
+        self._control("restart", _spec(n))
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the cell that runs."""
@@ -119,6 +119,20 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.name}: {len(self.status())} workers>"
+
+
+def _spec(n: Any, backend: Any = None, start_method: Any = None) -> GroupSpec:
+    """Raises UsageError for what no group has."""
+    number = isinstance(n, int) and not isinstance(n, bool) and n > 0
+    if not number and n not in (None, "auto", "gpu", "cpu"):
+        raise UsageError(f"{n!r} is no number of ranks.", 'Write a number, "auto", "gpu" or "cpu".')
+    for what, asked, known in (
+        ("backend", backend, ("gloo", "nccl")),
+        ("start_method", start_method, ("fork", "spawn")),
+    ):
+        if asked is not None and asked not in known:
+            raise UsageError(f"{what} is {asked!r}.", f"Write {' or '.join(map(repr, known))}.")
+    return GroupSpec(n, backend, start_method)
 
 
 def check_name(name: str) -> str:

@@ -128,9 +128,10 @@ class Session:
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             lost = f", which loses their variables ({', '.join(names[:5])}{more})"
+        named = "" if self.name == "default" else f" --session {self.name}"
         return (
             f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out "
-            f"to use them, or start anew with `%workers restart {option} {asked}`{lost}."
+            f"to use them, or start anew with `%workers restart{named} {option} {asked}`{lost}."
         )
 
     def workers(self) -> list[Worker]:

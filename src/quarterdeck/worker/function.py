@@ -5,6 +5,8 @@ worker.
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +33,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     shell.execution_count = call.number
     shell.traceback_lines.clear()
     know_sources(shell, call)
+    sys.argv = [""]  # argparse in a script's main() must not see our own arguments
     result: ElasticWorkerResult | None = None
     error: BaseException | None = None
     try:
@@ -70,10 +73,21 @@ def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> Elastic
 def _render(shell: WorkerShell, error: BaseException) -> None:
     """Its traceback, from the first frame of user code on."""
     interrupts.disarm()  # an interrupt would only cost the reader the traceback
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        traceback = traceback.tb_next
-    shell.showtraceback((type(error), error, traceback), tb_offset=0)
+    frames: TracebackType | None = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        frames = frames.tb_next
+    error.__traceback__ = frames
+    if _holds_group(error):  # IPython would print it, as output
+        shell.traceback_lines[:] = "".join(traceback.format_exception(error)).splitlines()
+    else:
+        shell.showtraceback((type(error), error, frames), tb_offset=0)
+
+
+def _holds_group(error: BaseException | None) -> bool:
+    """Whether it, or one that it came from, is an ExceptionGroup."""
+    while error is not None and not isinstance(error, BaseExceptionGroup):
+        error = error.__context__
+    return error is not None
 
 
 # ---- what comes back

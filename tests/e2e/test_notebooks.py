@@ -1,0 +1,67 @@
+"""The tutorial notebooks run from the first cell to the last. (`make demo` runs the quickstart.)"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+DEADLINE_S = 180
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
+    """The notebook on functions and runs, executed in a copy of its folder."""
+    folder = tmp_path_factory.mktemp("tutorial") / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    notebook = nbformat.read(folder / "02_functions_and_runs.ipynb", as_version=4)
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")  # this interpreter's kernel, not a registered namesake
+        asyncio.run(asyncio.wait_for(client.async_execute(), DEADLINE_S))
+    return notebook
+
+
+def _shown(notebook: NotebookNode, cell_id: str) -> str:
+    """What the cell shows, as text."""
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    parts = (o.text if o.output_type == "stream" else o.data["text/plain"] for o in cell.outputs)
+    return "\n".join(parts)
+
+
+def test_a_call_shows_what_its_ranks_print_and_returns_a_trained_network(executed: NotebookNode) -> None:
+    assert "[0\u20131] lr 0.02: 60 epochs on 700 images" in _shown(executed, "call")
+    found = re.search(r"test accuracy: ([\d.]+) %", _shown(executed, "evaluate"))
+    assert found is not None
+    assert float(found[1]) > 90
+
+
+def test_a_call_that_fails_and_one_that_is_stopped_say_so(executed: NotebookNode) -> None:
+    assert "rank 1 says: batch 17 has no labels" in _shown(executed, "error")
+    assert "watch(): stopped, stopped by the user" in _shown(executed, "endless")
+
+
+def test_a_new_attempt_goes_on_from_the_checkpoint(executed: NotebookNode) -> None:
+    shown = _shown(executed, "restart")
+    assert "attempt 1 starts at step 6" in shown
+    assert "3 steps in attempt 1" in shown
+
+
+def test_cells_in_the_background_and_in_a_group_of_their_own(executed: NotebookNode) -> None:
+    assert "[0\u20131] 2" in _shown(executed, "background-next")
+    assert "[0\u20131] False" in _shown(executed, "fresh")
+
+
+def test_the_history_lists_the_runs_newest_first(executed: NotebookNode) -> None:
+    rows = _shown(executed, "history").splitlines()[1:]
+    names = [re.sub(r"\d+", "N", re.split(" {2,}", row)[0]) for row in rows]
+    assert names == [*["cell [N]"] * 3, "count_to()", "watch()", "check()", *["train()"] * 5]
+    assert re.search(r"check\(\) +failed", _shown(executed, "filter"))
+    assert "5 removed, 5 kept" in _shown(executed, "delete")
