@@ -31,7 +31,8 @@ class Context:
         attempt: 0, then one more with each restart.
         run_dir: the run's folder in the store; it may not exist yet, and is the user's to write into.
         raw_output_prefix: a folder of this rank's own below it, as in Flyte's execution parameters.
-        checkpoint: reads and writes this rank's checkpoint in Flyte's form; None where there is none.
+        checkpoint: reads and writes this rank's own checkpoint in Flyte's form; None where there is none.
+            Ranks may have saved different steps when a run was killed: let rank 0 read, and broadcast.
         decks: this rank's decks, in the order they were made.
     """
 

@@ -3,6 +3,7 @@
     Exception
       QuarterdeckError          base of all; what its text says is all that the notebook shows
         UsageError              a wrong option or a request that cannot be; nothing was started
+          ArgumentError         a call's arguments do not fit; also a TypeError
         WorkersLost             coordinator or workers vanished outside a run's own failure
         RunFailed               a rank of a cell or function raised or died
           RunTimedOut           ran longer than its time-out
@@ -41,6 +42,10 @@ class UsageError(QuarterdeckError):
         self.hint = hint
 
 
+class ArgumentError(UsageError, TypeError):
+    """A call with arguments that the function does not take; nothing was started."""
+
+
 class WorkersLost(QuarterdeckError):
     """The session's processes are gone; the next cell starts new ones, without variables."""
 
@@ -76,7 +81,7 @@ class RunFailed(QuarterdeckError):
 
 
 class RunTimedOut(RunFailed):
-    """It ran longer than its `--timeout`; it was interrupted as by the user."""
+    """It ran longer than its time-out (`--timeout`, `timeout_s`); it was interrupted as by the user."""
 
 
 class RunInterrupted(RunFailed, KeyboardInterrupt):

@@ -235,7 +235,7 @@ def test_a_rank_that_raises_releases_those_that_wait(notebook: Notebook, waiting
     assert ran.traceback.startswith("rank 1 raised ValueError: boom")
     assert "Cell In[" in ran.traceback
     assert "line 3" in ran.traceback
-    assert "rank 0 was released from a collective" in ran.traceback
+    assert "rank 0 was released" in ran.traceback
     the_next_cell_works(notebook)
 
 
@@ -271,7 +271,7 @@ def test_four_ranks_are_released_when_one_raises(notebook: Notebook) -> None:
         "%%distributed\nif rank == 2: raise ValueError('boom')\ndist.all_reduce(torch.ones(1))"
     )
     assert ran.traceback.startswith("rank 2 raised ValueError: boom")
-    assert "ranks 0, 1 and 3 were released from a collective" in ran.traceback
+    assert "ranks 0, 1 and 3 were released" in ran.traceback
     assert ran.duration_s < 2
     the_next_cell_works(notebook, n=4)
     notebook.ok("%workers restart -n 2")

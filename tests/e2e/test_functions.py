@@ -127,7 +127,8 @@ assert given == {"join_timeout": 10} == config.rdzv_configs
 def test_wrong_arguments_are_a_type_error_before_anything_starts(notebook: Notebook, call: str) -> None:
     notebook.ok("before = len(qd.runs())")
     ran = notebook.fails(call)
-    assert ran.ename == "TypeError"
+    assert ran.ename == "ArgumentError"
+    assert "quarterdeck/" not in ran.traceback
     assert "double()" in ran.traceback
     assert notebook.ok("len(qd.runs()) - before").text == "0"
 

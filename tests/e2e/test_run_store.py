@@ -332,7 +332,7 @@ def test_a_coordinator_killed_at_any_moment_leaves_a_store_that_can_be_read(tmp_
             "    return end, run.status\n"
         )
         for number, delay_s in enumerate(moments):
-            if number in (4, 8):
+            if number == 6:
                 notebook.wait_until_warm()
             end, status = eval(notebook.ok(f"attempt({delay_s})", deadline_s=60).lines()[-1])
             seen.add((end, status))

@@ -67,7 +67,7 @@ def test_one_rank_raises_and_the_others_are_released() -> None:
         "",
         *[strip(line) for line in BOOM],
         "",
-        "ranks 0 and 2 were released from a collective after 0.21 s; variables kept",
+        "ranks 0 and 2 were released after 0.21 s; variables kept",
         "rank 3 finished",
         "",
         "Full log: /run/log",
@@ -122,7 +122,7 @@ def test_a_rank_killed_for_memory() -> None:
     assert text(error).split("\n") == [
         "rank 2 was killed by SIGKILL, most likely by the OOM killer",
         "",
-        "ranks 0 and 1 were released from a collective after 0.21 s; variables kept",
+        "ranks 0 and 1 were released after 0.21 s; variables kept",
         "",
         "Evidence on rank 2:",
         "  peak memory of its process: 17.4 GiB",
@@ -170,7 +170,7 @@ def test_an_interrupt_says_where_the_ranks_were() -> None:
 def test_a_time_out_names_the_option() -> None:
     error = told([Outcome(0, "interrupted")], stopped="timeout", timeout_s=10.0)
     assert isinstance(error, RunTimedOut)
-    assert str(error) == "ran longer than --timeout 10 s"
+    assert str(error) == "ran longer than its time-out of 10 s"
 
 
 def test_a_rank_that_had_to_be_killed_for_a_stop_is_told_as_lost() -> None:

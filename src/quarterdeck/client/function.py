@@ -75,7 +75,10 @@ class DistributedFunction(Generic[P, R]):
         notebook, options = notebooks.current(), self.options
         launch = launch_of(self.config)
         name = str(getattr(self.function, "__name__", "function"))
-        with packed_call(notebook, self.function, args, kwargs) as (call, fds):
+        view = CellView(notebook.new_sink())
+        with packed_call(notebook, self.function, args, kwargs) as (call, fds, notices):
+            for text in notices:
+                view.notice(text)
             work = msgspec.structs.replace(
                 call,
                 name=options.name,
@@ -93,7 +96,7 @@ class DistributedFunction(Generic[P, R]):
                 session=options.session,
                 max_restarts=launch.max_restarts,
             )
-            return submit(request, fds, CellView(notebook.new_sink()), awaited)
+            return submit(request, fds, view, awaited)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: `self` is an argument like any other."""

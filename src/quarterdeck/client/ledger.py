@@ -10,7 +10,16 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator, Mapping
 
-from quarterdeck.client.plan import INJECTED, Owners, Plan, Travelled, may_travel, record_of, submodules_of
+from quarterdeck.client.plan import (
+    INJECTED,
+    Owners,
+    Plan,
+    Travelled,
+    injected_notice,
+    may_travel,
+    record_of,
+    submodules_of,
+)
 from quarterdeck.client.refusals import partial_name
 from quarterdeck.client.sources import sources_of
 from quarterdeck.payload.marks import Binding, code_mark, kind_of, state_mark, stateful_parts
@@ -91,6 +100,8 @@ class Ledger:
             return Plan(refusal=refusal)
         stale = [name for name in self._sent if self._is_stale(name, notebook, owners)]
         plan = Plan()
+        notice = injected_notice(cell.needs, notebook)
+        plan.notices += [notice] if notice else []
         for name in sorted(required | transitive(stale, notebook, wanted, refers)):
             self._decide(name, notebook, owners, plan)
         plan.notices += self._overridden(workers_own, notebook)

@@ -13,13 +13,14 @@ import msgspec
 
 from quarterdeck.client.ledger import Ledger, Plan, sources_of
 from quarterdeck.client.notebook import Notebook
-from quarterdeck.errors import UsageError
+from quarterdeck.errors import ArgumentError, UsageError
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.memory import pack
 from quarterdeck.payload.names import CellNames, referenced_globals
 from quarterdeck.payload.pickler import Pickled, dumps, dumps_function
 from quarterdeck.protocol.messages import CallFunction, Payload, RunCell, WorkerNames
 
+_INSTEAD = "Create it inside the function, or pass what it can be made from."
 _EMPTY_WORKER = WorkerNames(rank=0, life="new", names={})
 
 
@@ -45,10 +46,10 @@ def packed_cell(notebook: Notebook, cell: RunCell, names: CellNames) -> Iterator
 @contextmanager
 def packed_call(
     notebook: Notebook, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[CallFunction, list[int]]]:
-    """The call with all that it refers to, and its memfd, which is closed at the end.
+) -> Iterator[tuple[CallFunction, list[int], list[str]]]:
+    """The call with all that it refers to, its memfd (closed at the end), and lines for the reader.
 
-    Raises TypeError for arguments that the function does not take, as calling it would, and UsageError with
+    Raises ArgumentError for arguments that the function does not take, as calling it would, and UsageError with
     the path to what cannot be pickled.
     """
     call, keywords = _by_name(function, args, kwargs)
@@ -56,7 +57,7 @@ def packed_call(
     led_to = set().union(*(referenced_globals(value, namespace) for value in (call, *keywords.values())))
     plan = plan_for_empty(CellNames(frozenset(led_to)), notebook)
     name = getattr(function, "__name__", "function")
-    with naming_culprit({name: call, **keywords, **plan.send}, notebook, "Create it inside the function."):
+    with naming_culprit({name: call, **keywords, **plan.send}, notebook, _INSTEAD):
         pickled = [
             dumps(plan.send, namespace, imports=plan.imports),
             dumps_function(call, namespace),
@@ -71,6 +72,7 @@ def packed_call(
                 kwargs=payloads[2],
             ),
             fds,
+            plan.notices,
         )
 
 
@@ -88,7 +90,8 @@ def _by_name(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{getattr(function, '__name__', 'the function')}(): {error}") from None
+        name = getattr(function, "__name__", "function")
+        raise ArgumentError(f"{name}(): {error}", f"It is {name}{signature}. Nothing was started.") from None
     nameless = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
     claimed = hasattr(function, "__signature__")  # what it really takes may differ
     if claimed or any(signature.parameters[name].kind in nameless for name in bound.arguments):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from quarterdeck.payload.marks import Binding, Kind, code_mark, state_mark
@@ -61,6 +61,23 @@ def record_of(value: object, kind: Kind, notebook: Mapping[str, object]) -> Trav
     mark = state_mark(value) if kind == "object" else code_mark(value, notebook)
     refers = frozenset(referenced_globals(value, notebook)) if kind == "object" else frozenset()
     return Travelled(Binding(value), kind, mark, refers)
+
+
+def injected_notice(needs: Iterable[str], notebook: Mapping[str, object]) -> str:
+    """A line for a notebook that has names of its own where the workers' are meant; once for each name."""
+    shadowed = sorted((INJECTED & set(needs) & notebook.keys()) - _told)
+    _told.update(shadowed)
+    if not shadowed:
+        return ""
+    names = ", ".join(f"`{name}`" for name in shadowed)
+    verb, pronoun = ("is", "its") if len(shadowed) == 1 else ("are", "their")
+    return (
+        f"{names} {verb} each rank's own on the workers; the notebook's value of {pronoun} name stays here."
+    )
+
+
+_told: set[str] = set()
+"""Names that the reader has been told of, in this kernel."""
 
 
 def may_travel(name: str, hidden: set[str]) -> bool:

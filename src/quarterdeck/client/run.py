@@ -300,7 +300,7 @@ def begin(live: LiveRun, known: RunHeader) -> Run:
     _known[run.run_id] = run
     run_id = run.run_id
     _running[run_id] = run
-    live.ended.add_done_callback(lambda _: _running.pop(run_id))  # not `run`: it would hold itself, and values
+    live.ended.add_done_callback(lambda _: _running.pop(run_id, None))  # `run` would hold itself
     live.start()
     return run
 

@@ -151,6 +151,7 @@ class ClosedRun:
             self._on_output,
             lambda _: None,
             self._attempt,
+            submit.max_restarts,
         )
         for text in notices:
             self._tell(text)

@@ -38,6 +38,7 @@ class WorkerGroup:
         on_output: Callable[[Output, bytes], None],
         on_death: Callable[[Worker], None],
         restart_count: int = 0,
+        max_restarts: int = 0,
     ) -> None:
         self.plan = plan
         self.workers: list[Worker] = []
@@ -46,6 +47,7 @@ class WorkerGroup:
         self._zygote = zygote
         self._run_id = run_id
         self._restart_count = restart_count
+        self._max_restarts = max_restarts
         self._on_output = on_output
         self._on_death = on_death
 
@@ -135,6 +137,7 @@ class WorkerGroup:
             backend=self.plan.backend,
             run_id=self._run_id,
             restart_count=self._restart_count,
+            max_restarts=self._max_restarts,
             threads=threads_per_worker(self.context.environ, n),
             environ=self.context.environ if fresh else {},
             cwd=self.context.cwd if fresh else "",

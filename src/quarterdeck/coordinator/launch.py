@@ -30,6 +30,7 @@ class Launcher:
         on_output: Callable[[Output, bytes], None],
         on_death: Callable[[Worker], None],
         restart_count: int = 0,
+        max_restarts: int = 0,
     ) -> tuple[WorkerGroup, list[str]]:
         """The group, up and joined, and lines for the reader. `label` is what others are told about it; its
         key also becomes TORCHELASTIC_RUN_ID.
@@ -42,7 +43,7 @@ class Launcher:
         notices.append(self._shared(label, plan))
         environ = {**context.environ, **spec.environ}
         inside = KernelContext(environ=environ, cwd=context.cwd, sys_path=context.sys_path)
-        group = WorkerGroup(plan, zygote, inside, key, on_output, on_death, restart_count)
+        group = WorkerGroup(plan, zygote, inside, key, on_output, on_death, restart_count, max_restarts)
         self._users[key] = label, plan
         try:
             await _start(group, spec.join_timeout_s)

@@ -422,6 +422,7 @@ class Join(Message):
     backend: str
     run_id: str
     restart_count: int
+    max_restarts: int
     threads: int | None
     environ: dict[str, str]
     """The whole environment of the kernel."""

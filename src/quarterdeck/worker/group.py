@@ -181,7 +181,7 @@ def torchrun_environment(join: Join) -> dict[str, str]:
         "MASTER_PORT": str(join.port),
         "TORCHELASTIC_RUN_ID": join.run_id,
         "TORCHELASTIC_RESTART_COUNT": str(join.restart_count),
-        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_MAX_RESTARTS": str(join.max_restarts),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "2",  # torchrun sets 1, which ends the process after an abort
         "GLOO_SOCKET_IFNAME": "lo",

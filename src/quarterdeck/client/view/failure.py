@@ -86,7 +86,7 @@ class _Report:
             after = f" after {words.seconds(self.finished.duration_s)}" if self.finished.duration_s else ""
             return f"stopped by you{after}"
         if self.finished.stopped:
-            return f"ran longer than --timeout {words.seconds(self.timeout_s or 0)}"
+            return f"ran longer than its time-out of {words.seconds(self.timeout_s or 0)}"
         assert self.root is not None
         return f"{self._name(self.same)} {_what(self.root, len(self.same))}"
 
@@ -141,7 +141,7 @@ class _Report:
             return "finished"
         kept = "" if self.closed else "; variables kept"
         if outcome.state == "released":
-            return f"{{was}} released from a collective{{after}}{kept}"
+            return f"{{was}} released{{after}}{kept}"
         if outcome.state == "interrupted":
             return f"{{was}} interrupted{kept}"
         if outcome.state == "skipped":
