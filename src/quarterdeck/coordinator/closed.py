@@ -242,7 +242,7 @@ class ClosedRun:
         finished.duration_s = time.monotonic() - self._began_s
         finished.log_dir = str(self._record.folder) if self._record.has_logs else ""
         self._record.outcomes(finished.outcomes, self._attempt)
-        self._record.end(finished, self._attempt, self._launcher.nursery.kernel_gone())
+        self._record.end(finished, self._attempt, self._kernel_gone())
         self._tell_left_out()
         self._channel.send(finished)
 
@@ -255,11 +255,11 @@ class ClosedRun:
             )
             finished = Finished(outcomes=[], root_cause=None, stopped=stopped)
             finished.duration_s = time.monotonic() - self._began_s
-            self._record.end(finished, self._attempt, self._launcher.nursery.kernel_gone())
+            self._record.end(finished, self._attempt, self._kernel_gone())
             self._channel.send(finished)
             return
         text = str(problem) or "the workers' Python could not import torch, or ended"
-        if self._launcher.nursery.kernel_gone():
+        if self._kernel_gone():
             self._record.state("stopped", self._attempt, KERNEL_ENDED)
         self._record.state("failed", self._attempt, text)
         self._channel.send(Refused(text=text))
@@ -279,6 +279,10 @@ class ClosedRun:
     def _on_output(self, output: Output, raw: bytes) -> None:
         self._record.write(output)
         self._outlet.show(output, raw)
+
+    def _kernel_gone(self) -> bool:
+        """Its end closes the channel and the guard pipe, in any order."""
+        return self._channel.closed or self._launcher.nursery.kernel_gone()
 
     async def kernel_ended(self) -> None:
         """The coordinator is about to end, with its kernel: the last line in the store says so."""

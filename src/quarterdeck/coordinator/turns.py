@@ -172,7 +172,7 @@ class TurnCall:
         record = self._record
         if record.opened:
             record.outcomes(finished.outcomes, 0)
-            record.end(finished, 0, self._session.nursery.kernel_gone())
+            record.end(finished, 0, self._channel.closed or self._session.nursery.kernel_gone())
         self._tell_left_out()
         finished.log_dir = str(record.folder) if record.has_logs else ""
         self._channel.send(finished)
