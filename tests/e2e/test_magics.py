@@ -47,7 +47,7 @@ def test_status_is_what_workers_shows_without_a_verb(notebook: Notebook) -> None
 
 def test_doctor_names_versions_and_processes(notebook: Notebook) -> None:
     text = notebook.ok("%workers doctor").text
-    for fact in ("python", "torch", "zygote", "coordinator", "cores", "GPUs", "output logs"):
+    for fact in ("python", "torch", "zygote", "coordinator", "cores", "GPUs", "run store"):
         assert fact in text
 
 
@@ -174,7 +174,8 @@ def test_a_pulled_model_computes_in_the_notebook(notebook: Notebook) -> None:
 
 
 def test_options_complete_on_the_magic_line(notebook: Notebook) -> None:
-    assert {"--seed", "--setup", "--start-method"} == set(_completions(notebook, "%%distributed --s"))
+    options = {"--seed", "--session", "--setup", "--start-method"}
+    assert options == set(_completions(notebook, "%%distributed --s"))
     assert "--timeout" in _completions(notebook, "%%rank 0 --t")
 
 

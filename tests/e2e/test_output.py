@@ -232,9 +232,14 @@ def test_a_character_split_between_two_writes_arrives_whole(notebook: Notebook) 
     assert ran.lines() == [f"{BOTH} schön"]
 
 
-def test_a_cell_that_prints_nothing_leaves_no_log(notebook: Notebook) -> None:
+def test_a_cell_that_shows_nothing_leaves_nothing_unless_it_is_named(notebook: Notebook) -> None:
+    runs = notebook.folder / ".quarterdeck" / "runs"
+    before = set(runs.iterdir())
+    notebook.ok("%%distributed\nquiet = 1")
+    assert set(runs.iterdir()) == before
     notebook.ok("%%distributed --name silent\nquiet = 1")
-    assert not list((notebook.folder / ".quarterdeck" / "runs").glob("*-silent"))
+    [folder] = runs.glob("*-silent")
+    assert not list(folder.glob("*.log"))
 
 
 def test_the_log_folder_stays_out_of_version_control(notebook: Notebook) -> None:

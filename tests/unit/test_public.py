@@ -13,14 +13,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_public_names() -> None:
     assert quarterdeck.__all__ == [
+        "CleanPodPolicy",
+        "ConfigError",
+        "Context",
+        "Deck",
+        "DistributedFunction",
+        "Elastic",
+        "ElasticWorkerResult",
+        "Master",
+        "PyTorch",
+        "QuarterdeckError",
+        "RecoverableError",
+        "RestartPolicy",
+        "Run",
         "RunFailed",
         "RunInterrupted",
+        "RunPolicy",
         "RunTimedOut",
-        "QuarterdeckError",
+        "Runs",
+        "Session",
+        "Unpicklable",
         "UsageError",
+        "Worker",
         "WorkersLost",
         "__version__",
+        "current",
+        "distributed",
         "load_ipython_extension",
+        "runs",
+        "spawn_helper",
         "unload_ipython_extension",
     ]
     assert all(getattr(quarterdeck, name) for name in quarterdeck.__all__)
@@ -28,14 +49,14 @@ def test_public_names() -> None:
 
 def test_magic_options() -> None:
     cell = [
-        "--backend", "--collective-timeout", "--debug", "--env", "--name", "--nproc-per-node", "--seed",
-        "--setup", "--start-method", "--timeout", "-n",
+        "--as", "--backend", "--background", "--collective-timeout", "--debug", "--env", "--name",
+        "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--timeout", "-n",
     ]  # fmt: skip
     assert options.rank_parser().option_names() == cell
-    assert options.distributed_parser().option_names() == sorted([*cell, "--ranks"])
+    assert options.distributed_parser().option_names() == sorted([*cell, "--fresh", "--ranks"])
     assert options.WORKER_VERBS == ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
-    assert options.push_parser().option_names() == ["--ranks"]
-    assert options.pull_parser().option_names() == ["--rank"]
+    assert options.push_parser().option_names() == ["--ranks", "--session"]
+    assert options.pull_parser().option_names() == ["--rank", "--session"]
 
 
 def test_dependencies() -> None:

@@ -57,6 +57,12 @@ class LiveRun:
         self._timeout_s = timeout_s
         self._closed = closed
         self._awaited = awaited
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call it, in the thread, whenever the state has changed, the last time after the end."""
+        if not self.ended.done():
+            self._listeners.append(tell)
 
     def start(self) -> None:
         """In a copy of the caller's context: what it shows belongs to the cell that runs now."""
@@ -110,6 +116,7 @@ class LiveRun:
                 self.state, self.world_size = "running", world_size
                 if not attempt:
                     self._view.begin(world_size, self.folder)
+                self._changed()
             case Outcome() as outcome:
                 try:
                     buffers = map_buffers(frame.fds[0], outcome.value.spans) if frame.fds else []
@@ -117,6 +124,9 @@ class LiveRun:
                     close_fds(frame.fds)
                 if outcome.value.data:
                     self.values[outcome.rank] = outcome.value.data, buffers
+                if outcome.unpicklable:
+                    text = f"The value of rank {outcome.rank} stays there: {outcome.unpicklable}."
+                    self._view.notice(text, level="warning")
             case message:
                 show(message, self._view)
 
@@ -134,6 +144,13 @@ class LiveRun:
             self.ended.set_result(finished)
         else:
             self.ended.set_exception(problem or RuntimeError("the run has no end"))
+        self._changed()
+        self._listeners.clear()
+
+    def _changed(self) -> None:
+        for tell in list(self._listeners):
+            with suppress(Exception):  # a display that is gone must not end the following
+                tell()
 
     def _show_failure(self, finished: Finished | None, problem: BaseException | None) -> None:
         """Nobody may ever ask for its result."""

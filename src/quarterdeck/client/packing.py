@@ -49,8 +49,8 @@ def packed_call(
 ) -> Iterator[tuple[CallFunction, list[int], list[str]]]:
     """The call with all that it refers to, its memfd (closed at the end), and lines for the reader.
 
-    Raises ArgumentError for arguments that the function does not take, as calling it would, and UsageError with
-    the path to what cannot be pickled.
+    Raises ArgumentError for arguments that the function does not take, as calling it would, and UsageError
+    with the path to what cannot be pickled.
     """
     call, keywords = _by_name(function, args, kwargs)
     namespace = notebook.namespace

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import weakref
 from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import msgspec
+from uuid import uuid4
 
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.live import LiveRun
-from quarterdeck.client.values import Unpicklable, load, raise_as_it_was
+from quarterdeck.client.values import Values, raise_as_it_was
 from quarterdeck.client.view import failure, runs_html
 from quarterdeck.client.view.failure import from_store
-from quarterdeck.errors import QuarterdeckError, RunFailed, RunInterrupted, UsageError, WorkersLost
+from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLost
 from quarterdeck.protocol.messages import Finished, Outcome
-from quarterdeck.store.format import HEADER, TERMINAL, RunHeader
-from quarterdeck.store.history import NotARun, StoredRun, delete
-from quarterdeck.store.results import Untrusted, read_result
+from quarterdeck.store.format import HEADER, TERMINAL
+from quarterdeck.store.history import StoredRun, delete
 from quarterdeck.worker.helper import ElasticWorkerResult
 
 _POLL_S = 0.2
@@ -39,7 +36,7 @@ class Run:
         self._stored = stored
         self._live = live
         self._lock = threading.RLock()
-        self._values: dict[int, Any] = {}
+        self._values = Values(stored, live)
 
     # ---- what it is
 
@@ -159,26 +156,34 @@ class Run:
             time.sleep(_POLL_S)
         return True
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, trust: bool = False) -> Any:
         """Rank 0's return value (None for a cell), as soon as all ranks have ended.
 
         Raises the exception that ended the run, with its own type, its rank (`.rank`) and time
         (`.timestamp`); RunFailed where there is none (a killed worker, one that cannot be pickled),
         RunInterrupted, RunTimedOut; TimeoutError if it is not over within `timeout` seconds.
+
+        A value on record that this user's quarterdeck did not write is unpickled, which may run any code,
+        only with `trust`.
         """
-        self._wait_and_raise(timeout)
-        return self._value(0).return_value if self.kind == "function" else None
+        self._wait_and_raise(timeout, trust)
+        return self._result(0, trust).return_value if self.kind == "function" else None
 
     @property
     def results(self) -> list[ElasticWorkerResult]:
         """What each rank returned, with its decks, by rank. Waits; raises like `result`."""
-        self._wait_and_raise(None)
-        return [self._value(outcome.rank) for outcome in self.outcomes]
+        self._wait_and_raise(None, trust=False)
+        return [self._result(outcome.rank, trust=False) for outcome in self.outcomes]
 
     def __await__(self) -> Generator[Any, None, Any]:
         """`await run` is `run.result()` that leaves the event loop free."""
-        waiting = asyncio.get_running_loop().run_in_executor(None, self.wait)
-        yield from waiting.__await__()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Any]
+        if self._live is not None:
+            waiting = asyncio.shield(asyncio.wrap_future(self._live.ended))
+        else:
+            waiting = loop.run_in_executor(None, self.wait)
+        yield from asyncio.wait([waiting]).__await__()
         return self.result()
 
     def stop(self) -> None:
@@ -204,7 +209,7 @@ class Run:
 
     # ---- values
 
-    def _wait_and_raise(self, timeout: float | None) -> None:
+    def _wait_and_raise(self, timeout: float | None, trust: bool) -> None:
         if not self.wait(timeout):
             raise TimeoutError(f"{self.run_id} is not over after {timeout:g} s: it is {self.status}")
         if self._live is not None:
@@ -213,7 +218,8 @@ class Run:
             error = self._failure_on_record()
         if error is None:
             return
-        original = self._load_error(error.root_cause) if error.root_cause is not None else None
+        rank = error.root_cause
+        original = self._values.error(rank, trust) if rank is not None else None
         raise_as_it_was(original, error, self.run_id)
 
     def _failure_on_record(self) -> RunFailed | None:
@@ -234,89 +240,26 @@ class Run:
         ended = self._live.ended if self._live is not None else None
         return ended.result() if ended is not None and ended.done() and not ended.exception() else None
 
-    def _load_error(self, rank: int) -> Any:
-        """The exception itself, if it was kept and can be rebuilt."""
-        try:
-            return self._load(rank).get("error")
-        except Untrusted:
-            raise
-        except QuarterdeckError:
-            return None
-
-    def _value(self, rank: int) -> ElasticWorkerResult:
+    def _result(self, rank: int, trust: bool) -> ElasticWorkerResult:
         outcome = next((one for one in self.outcomes if one.rank == rank), None)
         if outcome is None:
             raise UsageError(f"{self.run_id} has no result of rank {rank} on record.")
-        loaded = self._load(rank)
-        value = loaded.get("return_value")
-        if outcome.unpicklable:
-            value = Unpicklable(outcome.text, outcome.unpicklable)
-        return ElasticWorkerResult(value, loaded.get("decks", []))
-
-    def _load(self, rank: int) -> dict[str, Any]:
-        """A rank's value, exception and decks; unpickled once."""
-        with self._lock:
-            if rank not in self._values:
-                self._values[rank] = self._load_once(rank)
-            found: dict[str, Any] = self._values[rank]
-            return found
-
-    def _load_once(self, rank: int) -> dict[str, Any]:
-        live = self._live.values.pop(rank, None) if self._live is not None else None
-        if live is not None:
-            data, buffers = live
-            return load(data, buffers)
-        event = next((e for e in self._fresh().outcome_events() if e.outcome.rank == rank), None)
-        if event is None or (not event.kept and not event.note):
-            return {}
-        if not event.kept:
-            raise UsageError(f"The value of rank {rank} was not kept: {event.note}.")
-        return load(*read_result(self._stored.result_path(rank)))
+        return self._values.result(outcome, trust)
 
     # ---- shown
 
     def show(self) -> None:
-        """Show it in the notebook: state, ranks, the last lines of their output."""
-        sink = notebooks.current().new_sink()
-        sink.show(self._repr_mimebundle_(), {}, "")
+        """Show it in the notebook, and keep that up to date until its end: state, ranks, their last lines."""
+        sink, display_id = notebooks.current().new_sink(), f"quarterdeck-{uuid4().hex}"
+        live = self._live if sink.live else None
+        if live is not None:
+            live.on_change(lambda: sink.update(self._repr_mimebundle_(), {}, display_id))
+        sink.show(self._repr_mimebundle_(), {}, display_id)
+
+    _ipython_display_ = show
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return runs_html.one(self._fresh(), self.status, self.outcomes)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}: {self.status}>"
-
-
-_known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
-_running: dict[str, Run] = {}
-"""Kept until they end, whether anybody holds them or not."""
-
-
-def begin(live: LiveRun, known: RunHeader) -> Run:
-    """The Run of something that has just begun; it is followed from now on. `known` is what is told of it
-    where the store cannot be written.
-    """
-    run = Run(_read(live.folder, msgspec.structs.replace(known, run_id=live.run_id)), live)
-    _known[run.run_id] = run
-    run_id = run.run_id
-    _running[run_id] = run
-    live.ended.add_done_callback(lambda _: _running.pop(run_id, None))  # `run` would hold itself
-    live.start()
-    return run
-
-
-def at(folder: str, known: RunHeader) -> Run:
-    """The Run of that folder."""
-    return of(_read(folder, known))
-
-
-def _read(folder: str, known: RunHeader) -> StoredRun:
-    try:
-        return StoredRun.read(Path(folder))
-    except NotARun:
-        return StoredRun(Path(folder), known)
-
-
-def of(stored: StoredRun) -> Run:
-    """The Run of a run in the store: the same object for one that this kernel has."""
-    return _known.get(stored.run_id) or Run(stored)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, overload
 
-from quarterdeck.client import run as run_module
+from quarterdeck.client import held
 from quarterdeck.client.run import Run
 from quarterdeck.client.view import runs_html
 from quarterdeck.errors import UsageError
@@ -44,14 +44,14 @@ class Runs(Sequence[Run]):
         if isinstance(which, slice):
             return Runs(self._stored[which], self._shown)
         if isinstance(which, int):
-            return run_module.of(self._stored[which])
+            return held.of(self._stored[which])
         found = next((s for s in self._stored if which in (s.run_id, s.header.name, s.header.title)), None)
         if found is None:
             raise KeyError(f"no run is called {which!r}")
-        return run_module.of(found)
+        return held.of(found)
 
     def __iter__(self) -> Iterator[Run]:
-        return map(run_module.of, self._stored)
+        return map(held.of, self._stored)
 
     def filter(self, name: str | None = None, state: str | None = None, notebook: str | None = None) -> Runs:
         """Those with this name (or title), in this state, of this notebook (its path, or the end of it).

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.client import coordinator
-from quarterdeck.client import run as runs
+from quarterdeck.client import held as held_runs
 from quarterdeck.client.coordinator import Call, Coordinator, Refusal
 from quarterdeck.client.following import answer, await_turn, follow, show
 from quarterdeck.client.ledger import Ledger, Plan
@@ -126,7 +126,7 @@ class Session:
 
         live = LiveRun(call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
         live.state, live.world_size = "running", turn.world_size
-        return runs.begin(live, known)
+        return held_runs.begin(live, known)
 
     def _send_cell(
         self,
@@ -157,7 +157,7 @@ class Session:
 
     def last_run(self) -> Run | None:
         """Of the last cell that went on record."""
-        return runs.at(*self._last) if self._last is not None else None
+        return held_runs.at(*self._last) if self._last is not None else None
 
     def _send_with_payload(
         self,

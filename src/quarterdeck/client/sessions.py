@@ -72,7 +72,7 @@ class Session:
             recorded=bool(name),
         )
         notebook = notebooks.current()
-        names, cell = analyse(code), RunCell(code=code, number=notebook.cell_number())
+        names, cell = analyse(code), RunCell(code=code, number=notebook.cell_number(), bare=True)
         view = CellView(notebook.new_sink())
         try:
             finished, world_size = self._calls.run_cell(cell, names, options, view)

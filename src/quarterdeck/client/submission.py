@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from quarterdeck.client import coordinator
+from quarterdeck.client import coordinator, held
 from quarterdeck.client import notebook as notebooks
-from quarterdeck.client import run as runs
 from quarterdeck.client.following import show
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.packing import packed_cell
@@ -34,7 +33,7 @@ def submit(request: Submit, fds: Sequence[int], view: CellView, awaited: bool = 
         call.close()
         raise
     live = LiveRun(call, view, accepted, timeout_s=request.work.timeout_s, awaited=awaited)
-    return runs.begin(live, _header(request))
+    return held.begin(live, _header(request))
 
 
 def submit_cell(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.live import LiveRun
 from quarterdeck.client.view import ansi
 from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.payload.pickler import loads
+from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.history import StoredRun
+from quarterdeck.store.results import read_result
+from quarterdeck.worker.helper import ElasticWorkerResult
 
 
 class Unpicklable:
@@ -29,13 +34,55 @@ class Unpicklable:
         return f"<not picklable: {self.text} ({self.why})>"
 
 
-def load(data: bytes, buffers: Iterable[Any]) -> dict[str, Any]:
-    """The named values of one rank. An exception whose class cannot be rebuilt is left out."""
+class Values:
+    """What the ranks of one run returned or raised, unpickled once, at the first use. For any thread."""
+
+    def __init__(self, stored: StoredRun, live: LiveRun | None) -> None:
+        self._stored = stored
+        self._live = live
+        self._loaded: dict[int, dict[str, Any]] = {}
+        self._lock = threading.RLock()
+
+    def result(self, outcome: Outcome, trust: bool) -> ElasticWorkerResult:
+        """Raises UsageError for a value that was not kept, or cannot be rebuilt; Untrusted."""
+        loaded = self._load(outcome.rank, trust)
+        value = loaded.get("return_value")
+        if outcome.unpicklable:
+            value = Unpicklable(outcome.text, outcome.unpicklable)
+        return ElasticWorkerResult(value, loaded.get("decks", []))
+
+    def error(self, rank: int, trust: bool) -> Any:
+        """The exception itself, or None if it was not kept, or cannot be rebuilt. Raises Untrusted."""
+        try:
+            return self._load(rank, trust).get("error")
+        except UsageError:
+            return None
+
+    def _load(self, rank: int, trust: bool) -> dict[str, Any]:
+        with self._lock:
+            if rank not in self._loaded:
+                self._loaded[rank] = self._load_once(rank, trust)
+                if self._live is not None:
+                    self._live.values.pop(rank, None)
+            return self._loaded[rank]
+
+    def _load_once(self, rank: int, trust: bool) -> dict[str, Any]:
+        live = self._live.values.get(rank) if self._live is not None else None
+        if live is not None:
+            return _unpickled(*live)
+        self._stored.refresh()
+        event = next((e for e in self._stored.outcome_events() if e.outcome.rank == rank), None)
+        if event is None or (not event.kept and not event.note):
+            return {}
+        if not event.kept:
+            raise UsageError(f"The value of rank {rank} was not kept: {event.note}.")
+        return _unpickled(*read_result(self._stored.result_path(rank), trust))
+
+
+def _unpickled(data: bytes, buffers: Iterable[Any]) -> dict[str, Any]:
     try:
         return loads(data, buffers, notebooks.current().namespace)
     except Exception as error:
-        if b"error" in data[:200] and not isinstance(error, pickle.UnpicklingError):
-            return {}
         why = f"{type(error).__name__}: {error}"
         raise UsageError(f"The value cannot be rebuilt in the notebook: {why}") from None
 

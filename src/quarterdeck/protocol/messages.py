@@ -171,6 +171,8 @@ class RunCell(_Work, kw_only=True):
     """Run a cell on the turn's ranks. Forwarded to workers byte for byte."""
 
     code: str
+    bare: bool = False
+    """It had no magic line in the notebook, which would be its first."""
     plain: bool = False
     """Plain Python: IPython's syntax transformations leave it as it is, so the worker need not try them."""
     binds: list[str] = []

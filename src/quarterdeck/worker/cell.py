@@ -19,7 +19,7 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     caller.
     """
     shell.execution_count = cell.number
-    shell.cell_is_plain = cell.plain
+    shell.cell_is_plain, shell.cell_is_bare = cell.plain, cell.bare
     shell.traceback_lines.clear()
     know_sources(shell, cell)
     sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments

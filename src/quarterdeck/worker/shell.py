@@ -83,6 +83,7 @@ class WorkerShell(InteractiveShell):
     traceback_lines: ClassVar[list[str]] = []
     cell_code = ""
     cell_is_plain = False
+    cell_is_bare = False
 
     def show(self, kind: Any, data: dict[str, Any], metadata: Any = None, display_id: str = "") -> None:
         encoded = json.dumps(metadata, default=repr).encode() if metadata else b""
@@ -94,10 +95,11 @@ class WorkerShell(InteractiveShell):
         right.
         """
         self.cell_code = raw_cell
+        magic_line = "" if self.cell_is_bare else "\n"
         if self.cell_is_plain:
-            return "\n" + raw_cell
+            return magic_line + raw_cell
         transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
-        return "\n" + transformed
+        return magic_line + transformed
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Not of an interrupt, which nobody sees, and plainly of what another rank's end caused: to render

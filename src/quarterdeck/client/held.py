@@ -1,0 +1,45 @@
+"""The Runs of this kernel: one object for each run, kept until its end whether anybody holds it or not."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+import msgspec
+
+from quarterdeck.client.live import LiveRun
+from quarterdeck.client.run import Run
+from quarterdeck.store.format import RunHeader
+from quarterdeck.store.history import NotARun, StoredRun
+
+_known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+_running: dict[str, Run] = {}
+
+
+def begin(live: LiveRun, known: RunHeader) -> Run:
+    """The Run of something that has just begun; it is followed from now on. `known` is what is told of it
+    where the store cannot be written.
+    """
+    run = Run(_read(live.folder, msgspec.structs.replace(known, run_id=live.run_id)), live)
+    run_id = run.run_id
+    _known[run_id] = _running[run_id] = run
+    live.ended.add_done_callback(lambda _: _running.pop(run_id, None))  # `run` would hold itself
+    live.start()
+    return run
+
+
+def at(folder: str, known: RunHeader) -> Run:
+    """The Run of that folder."""
+    return of(_read(folder, known))
+
+
+def of(stored: StoredRun) -> Run:
+    """The Run of a run in the store: the same object for one that this kernel has."""
+    return _known.get(stored.run_id) or Run(stored)
+
+
+def _read(folder: str, known: RunHeader) -> StoredRun:
+    try:
+        return StoredRun.read(Path(folder))
+    except NotARun:
+        return StoredRun(Path(folder), known)
