@@ -17,18 +17,18 @@ import msgspec
 
 from quarterdeck.client import coordinator
 from quarterdeck.client import held as held_runs
-from quarterdeck.client.coordinator import Call, Coordinator, Refusal
+from quarterdeck.client.coordinator import Coordinator, Refusal
 from quarterdeck.client.following import answer, await_turn, follow, show
 from quarterdeck.client.ledger import Ledger, Plan
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.notebook import Notebook
-from quarterdeck.client.packing import named, naming_culprit, packed, plan_for_empty
 from quarterdeck.client.run import Run
+from quarterdeck.client.turn import HeldTurn
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.payload.memory import map_buffers
 from quarterdeck.payload.names import CellNames
-from quarterdeck.payload.pickler import Pickled, dumps, loads
+from quarterdeck.payload.pickler import loads
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import (
     Accepted,
@@ -98,13 +98,14 @@ class Session:
         Raises UsageError when it is refused before the start, WorkersLost when the coordinator is gone, and
         RunInterrupted when the user gave up waiting; nothing was started then.
         """
-        title = _title(cell, options)
-        with self._turn(title, options.spec, options.ranks, view) as (call, turn, ledger):
-            plan = self._send_cell(cell, names, options, view, (call, turn, ledger))
+        with self._turn(_title(cell, options), options.spec, options.ranks, view) as held:
+            plan = self._send_cell(cell, names, options, view, held)
             known = _header(cell, options)
-            finished = follow(call, view, lambda accepted: self._accepted(accepted, turn, view, known))
-            self._settle(finished, plan, turn, ledger)
-            return finished, turn.world_size
+            finished = follow(
+                held.call, view, lambda accepted: self._accepted(accepted, held.turn, view, known)
+            )
+            held.settle(finished, plan)
+            return finished, held.turn.world_size
 
     def submit_cell(self, cell: RunCell, names: CellNames, options: CellOptions, view: CellView) -> Run:
         """As `run_cell`, but it returns as soon as the cell is on its way; a thread follows it. Waits for its
@@ -112,43 +113,32 @@ class Session:
         """
         with ExitStack() as stack:
             held = stack.enter_context(self._turn(_title(cell, options), options.spec, options.ranks, view))
-            call, turn, ledger = held
             plan = self._send_cell(cell, names, options, view, held)
-            accepted = accept(call, lambda message: show(message, view))
+            accepted = accept(held.call, lambda message: show(message, view))
             known = _header(cell, options)
-            self._accepted(accepted, turn, view, known)
+            self._accepted(accepted, held.turn, view, known)
             ending = stack.pop_all()
 
         def settle(finished: Finished | None) -> None:
             with ending:
                 if finished is not None:
-                    self._settle(finished, plan, turn, ledger)
+                    held.settle(finished, plan)
 
-        live = LiveRun(call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
-        live.state, live.world_size = "running", turn.world_size
+        live = LiveRun(held.call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
+        live.state, live.world_size = "running", held.turn.world_size
         return held_runs.begin(live, known)
 
+    @staticmethod
     def _send_cell(
-        self,
-        cell: RunCell,
-        names: CellNames,
-        options: CellOptions,
-        view: CellView,
-        held: tuple[Call, Turn, Ledger],
+        cell: RunCell, names: CellNames, options: CellOptions, view: CellView, held: HeldTurn
     ) -> Plan:
         """Decide what travels, and send the cell with it."""
-        call, turn, ledger = held
-        view.begin(turn.world_size)
-        plan = ledger.plan(names, self.notebook.namespace, turn.workers, self.notebook.hidden)
-        if plan.refusal:
-            raise UsageError(plan.refusal)
+        view.begin(held.turn.world_size)
+        plan = held.plan(names)
         for text in plan.notices:
             view.notice(text, level="warning")
-        alone = plan_for_empty(names, self.notebook) if options.setup else None
-        if alone is not None:
-            ledger.replays(alone)
-        cell = with_options(cell, options, names)
-        self._send_with_payload(call, cell, plan, turn, ledger, alone)
+        alone = held.plan_alone(names) if options.setup else None
+        held.send(with_options(cell, options, names), plan, alone)
         return plan
 
     def _accepted(self, accepted: Accepted, turn: Turn, view: CellView, known: RunHeader) -> None:
@@ -159,61 +149,12 @@ class Session:
         """Of the last cell that went on record."""
         return held_runs.at(*self._last) if self._last is not None else None
 
-    def _send_with_payload(
-        self,
-        call: Call,
-        message: RunCell | Install,
-        plan: Plan,
-        turn: Turn,
-        ledger: Ledger,
-        alone: Plan | None = None,
-    ) -> None:
-        """Pickle once; every worker gets the same bytes and maps the same memory. `alone` is what a worker
-        needs that has nothing yet, for set-up cells.
-        """
-        pickled = [self._pickle(plan, turn, ledger)]
-        if alone is not None:
-            pickled.append(dumps(alone.send, self.notebook.namespace, imports=alone.imports))
-        with packed(pickled) as (payloads, fds):
-            message.payload = self._named(payloads[0], plan)
-            if alone is not None and isinstance(message, RunCell):
-                message.replay = self._named(payloads[1], alone)
-            try:
-                call.channel.send(message, fds)
-            except OSError as error:
-                raise call.lost() from error
-
-    def _pickle(self, plan: Plan, turn: Turn, ledger: Ledger) -> Pickled:
-        if not plan.send:
-            return Pickled(b"", [])
-        lives = [worker.life for worker in turn.workers]
-        with naming_culprit(plan.send, self.notebook, "Create it in the %%distributed cell instead."):
-            return dumps(
-                plan.send,
-                self.notebook.namespace,
-                lambda value: ledger.known(value, lives),
-                ledger.remember,
-                plan.imports,
-            )
-
-    def _named(self, payload: Payload, plan: Plan) -> Payload:
-        return named(payload, plan, self.notebook, plan.send)
-
-    @staticmethod
-    def _settle(finished: Finished, plan: Plan, turn: Turn, ledger: Ledger) -> None:
-        if all(outcome.installed for outcome in finished.outcomes):
-            ledger.sent(plan, turn.workers)
-        owned: set[str] = set()
-        for outcome in finished.outcomes:
-            owned.update(name for name, owner in outcome.names.items() if owner == "worker")
-        ledger.bound(owned)
-
     # ---- turns
 
     @contextmanager
     def _turn(
         self, title: str, spec: GroupSpec, ranks: Sequence[int] | None, view: CellView
-    ) -> Iterator[tuple[Call, Turn, Ledger]]:
+    ) -> Iterator[HeldTurn]:
         """Hold the session. Leaving early gives it back, unchanged."""
         process = coordinator.current()
         context = self.notebook.context()
@@ -230,7 +171,7 @@ class Session:
             turn = await_turn(call, view)
             with self._turn_lock:
                 self._sent = (process.process.pid, context)
-                yield call, turn, self._ledger_of(process, turn)
+                yield HeldTurn(self.notebook, call, turn, self._ledger_of(process, turn))
 
     def _ledger_of(self, process: Coordinator, turn: Turn) -> Ledger:
         """The ledger of this coordinator; what earlier ones knew is void."""
@@ -251,20 +192,21 @@ class Session:
         if missing:
             raise UsageError(f"The notebook has no `{missing[0]}`.")
         title = f"%push {' '.join(names)}"
-        with self._turn(title, GroupSpec(), ranks, view) as (call, turn, ledger):
-            plan = ledger.plan_push(names, self.notebook.namespace, turn.workers, self.notebook.hidden)
-            self._send_with_payload(call, Install(payload=Payload()), plan, turn, ledger)
-            pushed = answer(call)
+        with self._turn(title, GroupSpec(), ranks, view) as held:
+            workers = held.turn.workers
+            plan = held.ledger.plan_push(names, self.notebook.namespace, workers, self.notebook.hidden)
+            held.send(Install(payload=Payload()), plan)
+            pushed = answer(held.call)
             assert isinstance(pushed, Answer)
-            ledger.sent(plan, turn.workers)
+            held.ledger.sent(plan, workers)
             return pushed.facts
 
     def pull(self, name: str, target: str, rank: int, view: CellView) -> Any:
         """One rank's value, as a new object that the caller binds to `target`."""
-        with self._turn(f"%pull {name}", GroupSpec(), [rank], view) as (call, _turn, ledger):
-            call.channel.send(Fetch(name=name, rank=rank))
+        with self._turn(f"%pull {name}", GroupSpec(), [rank], view) as held:
+            held.call.channel.send(Fetch(name=name, rank=rank))
             try:
-                frame = call.receive()
+                frame = held.call.receive()
             except Refusal as refusal:
                 raise UsageError(f"`{name}` cannot be pulled: {refusal}") from None
             assert isinstance(frame.message, Pulled)
@@ -275,7 +217,7 @@ class Session:
             finally:
                 close_fds(frame.fds)
             if target == name:
-                ledger.pulled(name, value)
+                held.ledger.pulled(name, value)
             return value
 
     # ---- questions
