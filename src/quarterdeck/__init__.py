@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkersLost,
     )
+    from quarterdeck.metrics.log import log
     from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ _HOMES = {
         "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted", "RunTimedOut", "UsageError",
         "WorkersLost",
     ),
+    "metrics.log": ("log",),
     "worker.helper": ("ElasticWorkerResult", "spawn_helper"),
 }  # fmt: skip
 """Where each public name lives."""
@@ -89,6 +91,7 @@ __all__ = [
     "current",
     "distributed",
     "load_ipython_extension",
+    "log",
     "runs",
     "spawn_helper",
     "unload_ipython_extension",
@@ -98,7 +101,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            found = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = found  # `qd.log` is called in training loops
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -40,6 +40,7 @@ def test_public_names() -> None:
         "current",
         "distributed",
         "load_ipython_extension",
+        "log",
         "runs",
         "spawn_helper",
         "unload_ipython_extension",
@@ -62,7 +63,7 @@ def test_magic_options() -> None:
 def test_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
-    assert names == ["cloudpickle", "ipykernel", "ipython", "msgspec", "torch"]
+    assert names == ["cloudpickle", "ipykernel", "ipython", "matplotlib", "msgspec", "torch"]
 
 
 def test_the_changelog_knows_this_version() -> None:

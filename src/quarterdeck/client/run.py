@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from quarterdeck.client import notebook as notebooks
@@ -17,10 +17,14 @@ from quarterdeck.client.values import Values, raise_as_it_was
 from quarterdeck.client.view import failure, runs_html
 from quarterdeck.client.view.failure import from_store
 from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLost
+from quarterdeck.metrics.series import Metrics
 from quarterdeck.protocol.messages import Finished, Outcome
 from quarterdeck.store.format import HEADER, TERMINAL
 from quarterdeck.store.history import StoredRun, delete
 from quarterdeck.worker.helper import ElasticWorkerResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _POLL_S = 0.2
 
@@ -134,6 +138,19 @@ class Run:
             return self._stored.log(rank)
         parts = [(r, self._stored.log(r)) for r in range(max(1, self.world_size))]
         return "\n".join(f"--- rank {r}\n{text.rstrip()}\n" for r, text in parts if text)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What its ranks kept with `qd.log`, as of now: `run.metrics["loss"]`, `.to_pandas()`, `.last()`."""
+        return Metrics.read(self.folder, self.world_size)
+
+    def plot(self, names: str | Sequence[str] | None = None, **style: Any) -> Figure:
+        """The curves as a matplotlib figure: all metrics, or those named ("val/" for all that begin so).
+        `title`, `x` ("step" or "time"), `smoothing` (0 to below 1) and `log_scale` as in `metrics.plot.plot`.
+        """
+        from quarterdeck.metrics.plot import plot
+
+        return plot(self.metrics, names, **{"title": self.name, **style})
 
     def _fresh(self) -> StoredRun:
         with self._lock:

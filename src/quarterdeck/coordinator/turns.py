@@ -178,7 +178,7 @@ class TurnCall:
         self._channel.send(finished)
 
     def _show(self, output: Output, raw: bytes) -> None:
-        if not self._record.opened and (output.text or output.kind == "result"):
+        if not self._record.opened and (output.text or output.kind in ("result", "logged")):
             self._open()
         self._record.write(output)
         self._outlet.show(output, raw)

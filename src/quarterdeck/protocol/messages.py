@@ -343,7 +343,8 @@ class Output(Message):
     """Something a rank shows; forwarded to the kernel byte for byte."""
 
     rank: int
-    kind: Literal["stdout", "stderr", "display", "update", "clear", "result"]
+    kind: Literal["stdout", "stderr", "display", "update", "clear", "result", "logged"]
+    """logged: nothing to show, but the rank has begun to keep metrics in its run's folder."""
     text: str = ""
     """Of stdout and stderr: as written, may hold \\r and ANSI codes, need not end with a newline."""
     data: dict[str, str] = {}

@@ -142,12 +142,16 @@ def _run_id(created_unix_ns: int, title: str) -> str:
 
 
 def _claim(runs: Path, run_id: str) -> Path:
-    """A new folder of that name, or, where another run has it, of the next free one."""
+    """A new folder of that name, or, where another run has it, of the next free one. One without a header is
+    ours: a rank that keeps metrics makes it before we do.
+    """
     folder, number = runs / run_id, 1
     while True:
         try:
             folder.mkdir()
         except FileExistsError:
+            if folder.is_dir() and not (folder / HEADER).exists() and not number > 1:
+                return folder
             number += 1
             folder = runs / f"{run_id}-{number}"
         else:

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.context import Context, working_for
+from quarterdeck.metrics import log
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import (
     CallFunction,
@@ -42,6 +43,7 @@ from quarterdeck.protocol.messages import (
     Leave,
     Message,
     Outcome,
+    Output,
     Raise,
     Release,
     RunCell,
@@ -105,10 +107,14 @@ class _Worker:
         self.emitter = output.Emitter(self.channel.send)
         self.shell.emitter = self.emitter
         output.install(self.emitter)
+        log.on_first_write = self._tell_logged
         sys.breakpointhook = _no_breakpoint
         builtins.input = _no_input
         self.names = Names(self.shell.user_ns)
         self.group = Group()
+
+    def _tell_logged(self, _context: Context) -> None:
+        self.emitter.show(Output(rank=self.rank, kind="logged"))
 
     # ---- service thread
 
@@ -238,7 +244,10 @@ class _Worker:
             self.group.cell(work.collective_timeout_s),
             working_for(context),
         ):
-            yield
+            try:
+                yield
+            finally:
+                log.flush()
 
     def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
         """The outcome, if it ends before the first line of user code."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from quarterdeck.client.view import html
+from quarterdeck.client.view.chart import Chart
 from quarterdeck.client.view.outputs import Outputs
 from quarterdeck.client.view.rows import NOWHERE, Kind, Row, Rows
 from quarterdeck.client.view.screen import LINE_LIMIT, Screen, Stream
@@ -49,6 +50,7 @@ class CellView:
         self._clear_later: set[int] = set()
         self._burst_s = BURST * INTERVAL_S if sink.live else 0.0
         self._spent_until = float("-inf")
+        self._chart = Chart(sink)
 
     def begin(self, world_size: int, log_dir: str = "") -> None:
         """Say how large the group is (it decides about rank chips) and where its full log lies."""
@@ -59,6 +61,9 @@ class CellView:
     def feed(self, output: Output) -> None:
         """Take one output of a rank. Shows nothing yet."""
         rank = output.rank
+        if output.kind == "logged":
+            self._chart.seen(self._clock())
+            return
         if output.kind == "clear":
             self._clear_later.add(rank)
             if not output.wait:
@@ -100,6 +105,12 @@ class CellView:
                 self._rows.close(rank, row)
         self._displays.clear()
         self.flush(force=True)
+        self._draw(self._clock(), force=True)
+
+    def _draw(self, now: float, *, force: bool = False) -> None:
+        due_in = self._chart.due_in(now)
+        if due_in is not None and (force or due_in == 0.0) and self._outputs.log_dir:
+            self._chart.draw(self._outputs.log_dir, now)
 
     # ---- showing
 
@@ -109,12 +120,16 @@ class CellView:
         if (now >= self._spent_until - self._burst_s or force) and self._outputs.dirty:
             sent = self._outputs.publish()
             self._spent_until = max(now, self._spent_until) + max(self._interval, sent / BYTES_PER_S)
+        self._draw(now)
 
     def next_flush_in(self, now: float | None = None) -> float | None:
         """Seconds until flush() has something to do; None: not before the next output."""
+        now = self._clock() if now is None else now
+        drawing = self._chart.due_in(now)
         if not self._outputs.dirty:
-            return None
-        return max(0.0, self._spent_until - self._burst_s - (self._clock() if now is None else now))
+            return drawing
+        text = max(0.0, self._spent_until - self._burst_s - now)
+        return text if drawing is None else min(text, drawing)
 
     # ---- inside
 

@@ -9,10 +9,12 @@ from datetime import datetime
 from html import escape
 
 from quarterdeck.client.view import words
+from quarterdeck.metrics.series import last_of_run
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.history import StoredRun
 
 _SHOWN_CHARS = 80
+_METRICS_SHOWN = 3
 _STATES = {
     "queued": ("\u25cc", "idle"),
     "starting": ("\u25d4", "acc"),
@@ -64,7 +66,7 @@ def history(runs: Sequence[StoredRun], total: int) -> dict[str, str]:
     if not runs:
         text = "No runs yet."
         return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
-    heads = ["name", "state", "started", "duration", "ranks", "run"]
+    heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
     html = [
         [_text(row[0]), _state(run.state), *map(_text, row[2:])] for row, run in zip(plain, runs, strict=True)
@@ -86,8 +88,16 @@ def _history_row(run: StoredRun) -> list[str]:
         created.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M"),
         _duration(run) if run.started_unix_ns else "",
         str(run.world_size or ""),
+        _metrics(run),
         run.run_id,
     ]
+
+
+def _metrics(run: StoredRun) -> str:
+    """The first few by name; nan and inf as such."""
+    last = last_of_run(run.folder)
+    words = [f"{name} {value:.4g}" for name, value in sorted(last.items())]
+    return ", ".join(words[:_METRICS_SHOWN]) + ("…" if len(words) > _METRICS_SHOWN else "")
 
 
 def _rank_row(run: StoredRun, outcome: Outcome) -> list[str]:

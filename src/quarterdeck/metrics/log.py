@@ -1,0 +1,131 @@
+"""`qd.log`: metrics of this rank into the run store. In every process that runs user code, in any thread,
+also in children that it forks. Needs neither torch nor numpy.
+
+Each call is one append to the file that `format` describes. There is no buffer: what a call has written
+before it returned survives the death of the process, by whatever signal. CUDA scalars are the exception: see
+`late`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable
+from operator import index
+from time import time_ns
+from typing import Any
+
+from quarterdeck.context import Context, current
+from quarterdeck.metrics import late
+from quarterdeck.metrics.scalars import OnGpu, flat, plain_types
+from quarterdeck.metrics.writer import Writer, path_of
+
+__all__ = ["flush", "log", "on_first_write"]
+
+on_first_write: Callable[[Context], None] | None = None
+"""Called once for each context, when its file is there and before anything is in it. Forked children do not
+call it: what it needs, a channel to the agent, belongs to their parent.
+"""
+
+_writer: Writer | None = None
+_lock = threading.RLock()
+
+
+def log(step: int | None = None, **metrics: Any) -> None:
+    """Keep numbers of this step: `qd.log(loss=loss, acc=acc, step=step)`, or `qd.log(step, loss=loss)`.
+
+    Numbers, numpy scalars, tensors and arrays of one element; a dict of them gives `name/key`. NaN and inf
+    are kept. A name that is not an identifier: `qd.log(**{"top-1": x})`. TypeError for anything else.
+
+    Without a step it is one more than that of this process's last call, from 0 on; a forked child counts on
+    from its parent. Of several values of a step, the last one is shown.
+
+    What was logged is in the run store when the call returns, but for values on a GPU: they are not waited
+    for, and are written by a later call that logs tensors, or at the end of the cell. If the store cannot be
+    written, one line on stderr says so, and the run goes on without.
+    """
+    context, writer = current(), _writer
+    if writer is None or writer.context is not context or writer.attempt != context.attempt:
+        writer = _writer_for(context)
+    counted = step is None
+    if counted:
+        step = writer.next_step()
+    layout, values = writer.layouts.get((*metrics,)), metrics.values()
+    if layout is None or type(step) is not int:
+        return _log(writer, step, metrics)
+    for value in values:  # faster than any expression that says the same
+        if type(value) not in plain_types:
+            return _log(writer, step, metrics)
+    now = time_ns()
+    try:
+        record = layout.pack(layout.id, now, step, *values, ~now)
+    except (struct.error, OverflowError):
+        return _log(writer, step, metrics)
+    if not counted:
+        writer.step = step
+    try:
+        if writer.append(record) != layout.size_bytes:
+            writer.lost()
+    except OSError as error:
+        writer.lost(error)
+    return None
+
+
+def flush() -> None:
+    """Waits for the values that are still on a GPU, and writes them. Called at the end of a cell."""
+    late.flush()
+
+
+def _log(writer: Writer, step: object, metrics: dict[str, Any]) -> None:
+    """The first call with these names, or one with anything but plain numbers."""
+    if late.waiting:
+        late.drain()
+    whole = _whole(step)
+    values = flat(metrics)
+    writer.step = whole
+    if not values:
+        return
+    if any(type(value) is OnGpu for value in values.values()):
+        late.keep(writer, time_ns(), whole, values)
+    else:
+        writer.put(tuple(values), time_ns(), whole, list(values.values()))  # type: ignore[arg-type]
+
+
+def _whole(step: object) -> int:
+    try:
+        number = index(step)  # type: ignore[arg-type]
+    except TypeError:
+        hint = "; write qd.log(**metrics)" if isinstance(step, dict) else ""
+        raise TypeError(f"the step is a whole number, not {step!r:.80}{hint}") from None
+    if not -(1 << 63) <= number < 1 << 63:
+        raise TypeError(f"the step {number:.3g} does not fit into 64 bits")
+    return number
+
+
+def _writer_for(context: Context) -> Writer:
+    """The same one where only the context is another: `spawn_helper` makes its own for the same run."""
+    global _writer
+    with _lock:
+        if _writer is None or _writer.path != path_of(context):
+            _writer = Writer(context, _opened)
+        _writer.context = context
+        return _writer
+
+
+def _opened(context: Context) -> None:
+    if on_first_write is not None:
+        on_first_write(context)
+
+
+def _in_child() -> None:
+    """Nothing of the parent's that its threads may have held, nothing that it is about to write itself."""
+    global _writer, _lock, on_first_write
+    _lock = threading.RLock()
+    on_first_write = None
+    late.waiting.clear()
+    if _writer is not None:
+        _writer = Writer(_writer.context, _opened, _writer.step)
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,267 @@
+"""A run's metrics: all files of all ranks and attempts together. Pure: neither numpy nor pandas until they
+are asked for. For users and views, in the kernel: `run.metrics`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from operator import lt
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from quarterdeck.errors import UsageError
+from quarterdeck.metrics import table
+from quarterdeck.metrics.format import attempt_and_rank
+from quarterdeck.metrics.reader import Last, MetricFile, last_values
+from quarterdeck.metrics.thinning import or_nan
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+__all__ = ["MetricFile", "Metrics", "Points", "Series", "last_of_run"]
+
+
+class Points(NamedTuple):
+    """Columns of equal length, by ascending step. Times are ns since 1970."""
+
+    steps: array[int]
+    times: array[int]
+    values: array[float]
+
+
+class OverRanks(NamedTuple):
+    steps: list[int]
+    values: list[float]
+
+
+class Series:
+    """One metric: a column per rank, and what they give together. As of when it was got.
+
+    Of several values of a step the latest attempt's counts, and in it the last one.
+    """
+
+    def __init__(self, name: str, by_rank: dict[int, Points]) -> None:
+        self.name = name
+        self._by_rank = by_rank
+
+    @property
+    def ranks(self) -> list[int]:
+        """That have logged it."""
+        return sorted(self._by_rank)
+
+    def steps(self, rank: int) -> array[int]:
+        return self.points(rank).steps
+
+    def values(self, rank: int) -> array[float]:
+        return self.points(rank).values
+
+    def times(self, rank: int) -> array[int]:
+        """When each was logged, ns since 1970."""
+        return self.points(rank).times
+
+    def points(self, rank: int) -> Points:
+        """UsageError if that rank has not logged it."""
+        if rank not in self._by_rank:
+            raise UsageError(f"Rank {rank} has logged no {self.name!r}.", f"Ranks that have: {self.ranks}.")
+        return self._by_rank[rank]
+
+    def mean(self) -> OverRanks:
+        """By step, over the ranks that have it. A NaN among them gives NaN, here and in `min` and `max`."""
+        return self.over_ranks(lambda values: sum(values) / len(values))
+
+    def min(self) -> OverRanks:
+        return self.over_ranks(or_nan(min))
+
+    def max(self) -> OverRanks:
+        return self.over_ranks(or_nan(max))
+
+    def last(self, rank: int | None = None) -> float:
+        """The value logged last, not that of the greatest step; without a rank, the mean of theirs."""
+        if rank is None:
+            return sum(map(self.last, self.ranks)) / len(self.ranks)
+        points = self.points(rank)
+        latest = max(range(len(points.times)), key=points.times.__getitem__)
+        return points.values[latest]
+
+    def over_ranks(self, combine: Callable[[Sequence[float]], float], column: str = "values") -> OverRanks:
+        """`combine` of a column of all ranks, step by step."""
+        parts = [self._by_rank[rank] for rank in self.ranks]
+        first = parts[0].steps
+        if all(part.steps == first for part in parts):
+            rows = zip(*(getattr(part, column) for part in parts), strict=True)
+            return OverRanks(first.tolist(), [combine(row) for row in rows])
+        by_step: dict[int, list[float]] = {}
+        for part in parts:
+            for step, value in zip(part.steps, getattr(part, column), strict=True):
+                by_step.setdefault(step, []).append(value)
+        steps = sorted(by_step)
+        return OverRanks(steps, [combine(by_step[step]) for step in steps])
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name}: {max(len(p.steps) for p in self._by_rank.values()):,} steps, ranks {self.ranks}>"
+        )
+
+
+class Metrics:
+    """`run.metrics`: what a run's ranks have logged, by name. `refresh` reads on while it grows."""
+
+    def __init__(self, folder: Path, world_size: int = 0) -> None:
+        """`world_size` as far as it is known; ranks that logged nothing are told by it."""
+        self.folder = folder
+        self.world_size = world_size
+        self._files: dict[str, MetricFile] = {}
+        self._series: dict[str, Series] = {}
+
+    @classmethod
+    def read(cls, folder: Path, world_size: int = 0) -> Metrics:
+        metrics = cls(folder, world_size)
+        metrics.refresh()
+        return metrics
+
+    def refresh(self) -> bool:
+        """True if there was something new."""
+        for path in _files(self.folder):
+            self._files.setdefault(path.name, MetricFile(path))
+        new = [file for file in self._files.values() if file.refresh()]
+        if new:
+            self._series.clear()
+        return bool(new)
+
+    @property
+    def names(self) -> list[str]:
+        """Sorted; those without a prefix first, then prefix by prefix."""
+        found = {
+            name for file in self._files.values() for c in file.columns if c.steps for name in c.layout.names
+        }
+        return sorted(found, key=lambda name: (*reversed(name.rpartition("/")[:2]), name)[1:])
+
+    @property
+    def ranks(self) -> list[int]:
+        return sorted({file.rank for file in self._files.values() if any(c.steps for c in file.columns)})
+
+    @property
+    def skipped_bytes(self) -> int:
+        """Of records that a full disk or a crash has torn."""
+        return sum(file.skipped_bytes for file in self._files.values())
+
+    def __getitem__(self, name: str) -> Series:
+        if name not in self._series:
+            by_rank = {rank: self._points(name, rank) for rank in self.ranks}
+            found = {rank: points for rank, points in by_rank.items() if points.steps}
+            if not found:
+                raise KeyError(self._unknown(name))
+            self._series[name] = Series(name, found)
+        return self._series[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def last(self) -> dict[str, float]:
+        """By name: the mean over ranks of what each logged last."""
+        return {name: self[name].last() for name in self.names}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All that was logged, a row per value: rank, attempt, step, time (UTC), name, value. Sorted by time;
+        values that a later one of their step has replaced are there, too.
+        """
+        try:
+            import numpy as np
+            import pandas as pd
+        except ImportError:
+            raise UsageError("to_pandas() needs pandas.", "%pip install pandas") from None
+        parts = [
+            pd.DataFrame(
+                {
+                    "rank": file.rank,
+                    "attempt": file.attempt,
+                    "step": np.array(columns.steps),
+                    "time": pd.to_datetime(np.array(columns.times), unit="ns", utc=True),
+                    "name": name,
+                    "value": np.array(values),
+                }
+            )
+            for file in self._ordered()
+            for columns in file.columns
+            for name, values in zip(columns.layout.names, columns.values, strict=True)
+            if values
+        ]
+        if not parts:
+            return pd.DataFrame(columns=["rank", "attempt", "step", "time", "name", "value"])
+        return pd.concat(parts, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
+        return f"no metric is called {name!r}" + (f"; {near[0]!r} is there" if near else "")
+
+    def _ordered(self) -> list[MetricFile]:
+        return sorted(self._files.values(), key=lambda file: (file.rank, file.attempt))
+
+    def _points(self, name: str, rank: int) -> Points:
+        parts: list[Points] = []
+        for file in self._ordered():
+            if file.rank == rank:
+                parts += _by_time(
+                    [
+                        Points(c.steps, c.times, c.values[c.layout.names.index(name)])
+                        for c in file.columns
+                        if name in c.layout.names and c.steps
+                    ]
+                )
+        return _merged(parts)
+
+    def __repr__(self) -> str:
+        return table.plain(self)
+
+    def _repr_html_(self) -> str:
+        return table.html(self)
+
+
+def last_of_run(folder: Path) -> dict[str, float]:
+    """As `Metrics.last`, from the ends of the files only: for tables of many runs. See `last_values` for what
+    it may miss.
+    """
+    latest: dict[tuple[str, int], Last] = {}
+    for path in sorted(_files(folder), key=lambda path: attempt_and_rank(path.name) or (0, 0)):
+        _, rank = attempt_and_rank(path.name) or (0, 0)
+        latest |= {(name, rank): last for name, last in last_values(path).items()}
+    by_name: dict[str, list[float]] = {}
+    for (name, _), last in sorted(latest.items()):
+        by_name.setdefault(name, []).append(last.value)
+    return {name: sum(values) / len(values) for name, values in by_name.items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [folder / name for name in names if attempt_and_rank(name)]
+
+
+def _by_time(parts: list[Points]) -> list[Points]:
+    """The same name under several layouts: one column, as it was logged."""
+    if len(parts) < 2:
+        return parts
+    rows = sorted((row for part in parts for row in zip(*part, strict=True)), key=lambda row: row[1])
+    steps, times, values = zip(*rows, strict=True)
+    return [Points(array("q", steps), array("q", times), array("d", values))]
+
+
+def _merged(parts: list[Points]) -> Points:
+    """Later parts, and later values in one, replace what a step had."""
+    if len(parts) == 1 and all(map(lt, parts[0].steps, parts[0].steps[1:])):
+        return parts[0]
+    last = {step: (time, value) for part in parts for step, time, value in zip(*part, strict=True)}
+    steps = sorted(last)
+    times = array("q", (last[step][0] for step in steps))
+    return Points(array("q", steps), times, array("d", (last[step][1] for step in steps)))
