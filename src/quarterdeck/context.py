@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.checkpoints.folder import FolderCheckpoint
+from quarterdeck.store.home import home
 
 if TYPE_CHECKING:
     from quarterdeck.decks import Deck
+
+LOCAL = "local"
+"""Id of the run that a process outside of any worker works for."""
 
 
 @dataclass
@@ -36,13 +40,13 @@ class Context:
         decks: this rank's decks, in the order they were made.
     """
 
-    run_id: str = "local"
+    run_id: str = LOCAL
     name: str = ""
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     attempt: int = 0
-    run_dir: Path = field(default_factory=lambda: Path.cwd() / ".quarterdeck" / "local")
+    run_dir: Path = field(default_factory=lambda: home(dict(os.environ), os.getcwd()) / LOCAL)
     raw_output_prefix: str = ""
     checkpoint: FolderCheckpoint | None = None
     decks: list[Deck] = field(default_factory=list)
@@ -79,7 +83,7 @@ def _from_environment() -> Context:
     """torchrun's variables, in a process that something else than quarterdeck has started."""
     number = {key: int(os.environ.get(key, default)) for key, default in _NUMBERS.items()}
     context = Context(
-        run_id=os.environ.get("TORCHELASTIC_RUN_ID", "local"),
+        run_id=os.environ.get("TORCHELASTIC_RUN_ID", LOCAL),
         rank=number["RANK"],
         local_rank=number["LOCAL_RANK"],
         world_size=number["WORLD_SIZE"],

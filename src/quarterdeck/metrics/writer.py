@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 
-from quarterdeck.context import Context
+from quarterdeck.context import LOCAL, Context
 from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.store.home import keep_out_of_git
 
 
 def path_of(context: Context) -> Path:
@@ -92,6 +93,8 @@ class Writer:
                 return True
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                if self.context.run_id == LOCAL:
+                    keep_out_of_git(self.path.parents[1])
                 self._file = FileIO(self.path, "a")
             except OSError as error:
                 self.lost(error)

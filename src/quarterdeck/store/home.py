@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,6 +15,12 @@ def home(environ: dict[str, str], cwd: str) -> Path:
     from where the asking process happens to be.
     """
     return Path(cwd) / os.path.expanduser(environ.get("QUARTERDECK_HOME") or ".quarterdeck")
+
+
+def keep_out_of_git(home: Path) -> None:
+    """Runs are not for version control, unless somebody has said so."""
+    with suppress(OSError), (home / ".gitignore").open("x") as ignore:
+        ignore.write("*\n")
 
 
 def fallback(home: Path) -> Path:

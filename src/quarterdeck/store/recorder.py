@@ -21,7 +21,7 @@ import msgspec
 from quarterdeck.protocol.messages import Output
 from quarterdeck.store.append import Appender
 from quarterdeck.store.format import EVENTS, HEADER, Event, RunHeader, encode, log_name, result_name
-from quarterdeck.store.home import fallback
+from quarterdeck.store.home import fallback, keep_out_of_git
 from quarterdeck.store.keeper import Keeper
 
 _SLUG_CHARS = 60
@@ -123,8 +123,7 @@ class Recorder:
     def _make_folder(self, home: Path) -> None:
         runs = home / "runs"
         runs.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError), (home / ".gitignore").open("x") as ignore:
-            ignore.write("*\n")
+        keep_out_of_git(home)
         folder = _claim(runs, self._header.run_id)
         header = msgspec.structs.replace(self._header, run_id=folder.name)
         try:
