@@ -80,6 +80,9 @@ class Coordinator:
         except OSError as error:
             call.close()
             raise self.lost() from error
+        except BaseException:  # encoding fails for what no message can carry; an interrupt
+            call.close()
+            raise
         return call
 
     def lost(self) -> WorkersLost:

@@ -14,10 +14,10 @@ from quarterdeck.client.view import CellView
 from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.protocol.messages import Accepted, Cancel, Finished, Message, Notice, Output, Turn, Waiting
 
-_SLOW_START_S = 0.4
+SLOW_START_S = 0.4
 _GIVE_UP_S = 20.0
 """A coordinator that says nothing for so long after a third interrupt is taken to be lost."""
-_STARTING = "Starting: torch is being imported for the workers."
+STARTING = "Starting: torch is being imported for the workers."
 
 
 def answer(call: Call) -> Message:
@@ -62,8 +62,8 @@ def follow(call: Call, view: CellView, on_accepted: Callable[[Accepted], None] =
 
 def _until_turn(call: Call, view: CellView) -> Turn:
     """What it waits for is shown only if it takes a moment: a repair after a fault, for one, does not."""
-    reason = _STARTING
-    deadline_s = time.monotonic() + _SLOW_START_S
+    reason = STARTING
+    deadline_s = time.monotonic() + SLOW_START_S
     with Interruptible() as interrupts:
         while True:
             ready, interrupted = interrupts.wait(call.channel, max(0.0, deadline_s - time.monotonic()))

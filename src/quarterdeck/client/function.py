@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ from quarterdeck.client.view import CellView
 from quarterdeck.config import ConfigError, Elastic, Launch, PyTorch, launch_of
 from quarterdeck.errors import UsageError
 from quarterdeck.protocol.messages import GroupSpec, Submit
+
+_ARGUMENT_CHARS = 24
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +96,7 @@ class DistributedFunction(Generic[P, R]):
                 context=notebook.context(),
                 title=f"{name}()",
                 source=_source(self.function),
+                arguments=_words(args, kwargs),
                 session=options.session,
                 max_restarts=launch.max_restarts,
             )
@@ -183,6 +187,19 @@ def _spec(launch: Launch, options: CallOptions) -> GroupSpec:
 def _least(*limits: float | None) -> float | None:
     given = [limit for limit in limits if limit is not None]
     return min(given) if given else None
+
+
+def _words(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments as the call has them, each shortened; what has no short repr by its type."""
+    words = reprlib.Repr()
+    words.maxother = words.maxstring = _ARGUMENT_CHARS
+    parts = [_word(words, value) for value in args]
+    return ", ".join([*parts, *(f"{name}={_word(words, value)}" for name, value in kwargs.items())])
+
+
+def _word(words: reprlib.Repr, value: object) -> str:
+    plain = isinstance(value, (int, float, str, bool, type(None), list, tuple, dict, set))
+    return words.repr(value) if plain else f"<{type(value).__name__}>"
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 import weakref
 from pathlib import Path
 
 import msgspec
 
+from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.live import LiveRun
 from quarterdeck.client.run import Run
 from quarterdeck.store.format import RunHeader
@@ -25,7 +28,17 @@ def begin(live: LiveRun, known: RunHeader) -> Run:
     _known[run_id] = _running[run_id] = run
     live.ended.add_done_callback(lambda _: _running.pop(run_id, None))  # `run` would hold itself
     live.start()
+    if not notebooks.loaded():
+        atexit.unregister(_tell_of_unfinished)
+        atexit.register(_tell_of_unfinished)
     return run
+
+
+def _tell_of_unfinished() -> None:
+    """A script ends, and with it the runs that nobody has waited for."""
+    for run in list(_running.values()):
+        text = f"{run.run_id} was still {run.status} and ends with this process: `run.result()` waits for it."
+        print(text, file=sys.stderr)
 
 
 def at(folder: str, known: RunHeader) -> Run:

@@ -11,12 +11,15 @@ import os
 import select
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 from quarterdeck.protocol.channel import Channel
 
 _FOREVER = float("inf")
+LATE_SIGNAL_S = 0.5
+"""Nobody waits longer at once: a signal that comes just before the system call is noticed after it."""
 
 
 class Interruptible:
@@ -45,12 +48,25 @@ class Interruptible:
         poller = select.poll()
         poller.register(channel, select.POLLIN)
         poller.register(self._read, select.POLLIN)
-        ready = {fd for fd, _ in poller.poll(None if timeout_s in (None, _FOREVER) else timeout_s * 1000)}
+        limit_s = time.monotonic() + (_FOREVER if timeout_s is None else timeout_s)
+        ready: set[int] = set()
+        while not ready:
+            left_s = max(0.0, limit_s - time.monotonic())
+            ready = {fd for fd, _ in poller.poll(min(left_s, LATE_SIGNAL_S) * 1000)}
+            if not left_s:
+                break
         interrupted = self._read in ready
         if interrupted:
             os.read(self._read, 4096)
             self.count += 1
         return channel.fileno() in ready, interrupted
+
+    def came(self) -> bool:
+        """Whether an interrupt came since the last look."""
+        try:
+            return bool(os.read(self._read, 4096))
+        except BlockingIOError:
+            return False
 
     def _note(self, _signum: int, _frame: FrameType | None) -> None:
         try:

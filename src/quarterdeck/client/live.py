@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -12,7 +13,7 @@ from typing import Any
 
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.coordinator import Call, Refusal
-from quarterdeck.client.following import show
+from quarterdeck.client.following import SLOW_START_S, STARTING, show
 from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.payload.memory import map_buffers
@@ -58,6 +59,7 @@ class LiveRun:
         self._closed = closed
         self._awaited = awaited
         self._listeners: list[Callable[[], None]] = []
+        self._slow_from_s = time.monotonic() + SLOW_START_S
 
     def on_change(self, tell: Callable[[], None]) -> None:
         """Call it, in the thread, whenever the state has changed, the last time after the end."""
@@ -99,7 +101,7 @@ class LiveRun:
         self._end(finished, problem)
 
     def _next(self) -> Finished | None:
-        if self._call.channel.poll(self._view.next_flush_in()):
+        if self._call.channel.poll(self._look_again_in_s()):
             try:
                 frame = self._call.receive()
             except Refusal as refusal:
@@ -110,11 +112,24 @@ class LiveRun:
         self._view.flush()
         return None
 
+    def _look_again_in_s(self) -> float | None:
+        """Until the view has something to show; a start that takes its time is something."""
+        due_s = self._view.next_flush_in()
+        if self.state != "starting" or self._slow_from_s == float("inf"):
+            return due_s
+        left_s = self._slow_from_s - time.monotonic()
+        if left_s <= 0:
+            self._view.notice(STARTING, key="waiting")
+            self._slow_from_s = float("inf")
+            return self._view.next_flush_in()
+        return left_s if due_s is None else min(left_s, due_s)
+
     def _take(self, frame: Frame) -> None:
         match frame.message:
             case Begun(world_size=world_size, attempt=attempt):
                 self.state, self.world_size = "running", world_size
                 if not attempt:
+                    self._view.notice("", key="waiting")
                     self._view.begin(world_size, self.folder)
                 self._changed()
             case Outcome() as outcome:
@@ -134,13 +149,14 @@ class LiveRun:
         """Everything is shown, and nothing is held any more, before anybody hears that it is over."""
         try:
             self._settle(finished)
+            self._view.notice("", key="waiting")
             self._view.finish()
             if not self._awaited:
                 self._show_failure(finished, problem)
         except BaseException as error:  # an answer of our own making is better than one that never comes
             problem = problem or error
         self._call.close()
-        if finished is not None and problem is None:
+        if finished is not None:  # what could not be shown changes nothing about it
             self.ended.set_result(finished)
         else:
             self.ended.set_exception(problem or RuntimeError("the run has no end"))

@@ -49,6 +49,11 @@ def use(notebook: Notebook | None) -> None:
     _current = notebook
 
 
+def loaded() -> bool:
+    """Whether this is a notebook with the extension in it."""
+    return _current is not None
+
+
 def current() -> Notebook:
     """The loaded extension's, else the script that runs."""
     return _current or Notebook(vars(sys.modules["__main__"]))

@@ -65,6 +65,11 @@ class Run:
         return self._stored.header.source
 
     @property
+    def arguments(self) -> str:
+        """Of a function: as its call had them, shortened: "lr=0.1, epochs=5"."""
+        return self._stored.header.arguments
+
+    @property
     def notebook(self) -> str:
         """Path of the notebook or script, as far as it was known."""
         return self._stored.header.notebook
@@ -193,14 +198,15 @@ class Run:
         return [self._result(outcome.rank, trust=False) for outcome in self.outcomes]
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """`await run` is `run.result()` that leaves the event loop free."""
+        """`await run` is `run.result()` with the event loop free. An interrupt ends the waiting only."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[Any]
         if self._live is not None:
             waiting = asyncio.shield(asyncio.wrap_future(self._live.ended))
         else:
             waiting = loop.run_in_executor(None, self.wait)
-        yield from asyncio.wait([waiting]).__await__()
+        while not waiting.done():  # an interrupt ends the await only where the loop wakes up by itself
+            yield from asyncio.wait([waiting], timeout=_POLL_S).__await__()
         return self.result()
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,11 @@ class Runs(Sequence[Run]):
     has it.
     """
 
-    def __init__(self, stored: Sequence[StoredRun], shown: int = _SHOWN) -> None:
+    def __init__(self, stored: Sequence[StoredRun], shown: int = _SHOWN, of: int = 0) -> None:
+        """`of`: how many there were to choose from."""
         self._stored = list(stored)
         self._shown = shown
+        self._of = of or len(self._stored)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -47,7 +50,9 @@ class Runs(Sequence[Run]):
             return held.of(self._stored[which])
         found = next((s for s in self._stored if which in (s.run_id, s.header.name, s.header.title)), None)
         if found is None:
-            raise KeyError(f"no run is called {which!r}")
+            names = sorted({s.header.name or s.header.title for s in self._stored})
+            near = difflib.get_close_matches(which, names, n=1, cutoff=0.5)
+            raise KeyError(f"no run is called {which!r}" + (f": did you mean {near[0]!r}?" if near else ""))
         return held.of(found)
 
     def __iter__(self) -> Iterator[Run]:
@@ -59,7 +64,8 @@ class Runs(Sequence[Run]):
         """
         if state is not None and state not in _STATES:
             raise UsageError(f"No run is ever {state!r}.", f"States are {', '.join(_STATES)}.")
-        return Runs([s for s in self._stored if _matches(s, name, state, notebook)], self._shown)
+        chosen = [s for s in self._stored if _matches(s, name, state, notebook)]
+        return Runs(chosen, self._shown, self._of)
 
     def prune(self, keep: int | None = None, older_than: timedelta | float | None = None) -> list[str]:
         """Delete runs that are over, and return their ids: all but the newest `keep`, those that ended more
@@ -83,7 +89,7 @@ class Runs(Sequence[Run]):
         return deleted
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return runs_html.history(self._stored[: self._shown], len(self._stored))
+        return runs_html.history(self._stored[: self._shown], len(self._stored), self._of)
 
     def __repr__(self) -> str:
         return self._repr_mimebundle_()["text/plain"]

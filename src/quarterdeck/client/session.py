@@ -124,9 +124,13 @@ class Session:
                 if finished is not None:
                     held.settle(finished, plan)
 
-        live = LiveRun(held.call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
-        live.state, live.world_size = "running", held.turn.world_size
-        return held_runs.begin(live, known)
+        try:
+            live = LiveRun(held.call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
+            live.state, live.world_size = "running", held.turn.world_size
+            return held_runs.begin(live, known)
+        except BaseException:  # nobody follows it, so nobody would give the turn back
+            ending.close()
+            raise
 
     @staticmethod
     def _send_cell(

@@ -84,7 +84,8 @@ def _unpickled(data: bytes, buffers: Iterable[Any]) -> dict[str, Any]:
         return loads(data, buffers, notebooks.current().namespace)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        raise UsageError(f"The value cannot be rebuilt in the notebook: {why}") from None
+        hint = "Return the plain module: `return model.module`." if "rocess group" in why else ""
+        raise UsageError(f"The value cannot be rebuilt in the notebook: {why}", hint) from None
 
 
 def raise_as_it_was(original: BaseException | None, failed: RunFailed, run_id: str) -> NoReturn:

@@ -20,7 +20,7 @@ from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.turns import TurnCall
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.channel import BadMessage, Frame, close_fds
 from quarterdeck.protocol.messages import (
     Answer,
     Ask,
@@ -51,7 +51,8 @@ class Call:
         self._task: asyncio.Task[None] | None = None
         self._turn: TurnCall | None = None
         self._run: ClosedRun | None = None
-        self._channel = AsyncChannel(sock, self._on_frame, self._on_end)
+        self._cancelled = False
+        self._channel = AsyncChannel(sock, self._on_frame, self._on_end, self._on_bad)
 
     # ---- the channel
 
@@ -60,8 +61,15 @@ class Call:
             self._task = asyncio.get_running_loop().create_task(self._answer(frame))
         elif isinstance(frame.message, Cancel):
             self._cancel()
+        elif self._task.done():
+            close_fds(frame.fds)
         else:
             self._frames.put_nowait(frame)
+
+    def _on_bad(self, bad: BadMessage) -> None:
+        """The kernel waits for an answer to whatever it was; what has begun ends as if it had left."""
+        self._refuse(f"quarterdeck itself failed: its message could not be read ({bad}).")
+        self._channel.close()
 
     def _on_end(self) -> None:
         self._frames.put_nowait(None)
@@ -72,6 +80,7 @@ class Call:
 
     def _cancel(self) -> None:
         """Of a waiting turn: give up. Of what runs: interrupt, or take the next step of the ladder."""
+        self._cancelled = True
         if self._run is not None:
             self._run.stop()
         elif self._turn is not None and not self._turn.interrupt() and self._task is not None:
@@ -93,6 +102,9 @@ class Call:
             self._refuse(f"quarterdeck itself failed ({type(bug).__name__}: {bug}).")
         finally:
             close_fds(frame.fds)
+            while not self._frames.empty():  # sent, but never looked at
+                unread = self._frames.get_nowait()
+                close_fds(unread.fds if unread is not None else [])
             self._done(self)
 
     def _refuse(self, text: str) -> None:
@@ -121,6 +133,8 @@ class Call:
         run.refuse_impossible()
         self._run = run
         self._coordinator.runs.add(run)
+        if self._cancelled:  # before we came here
+            run.stop()
         try:
             await run.execute(fds)
         finally:

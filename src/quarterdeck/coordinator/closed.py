@@ -65,9 +65,9 @@ class ClosedRun:
         self._group: WorkerGroup | None = None
         self._channel = channel
         self._submit = submit
-        self._setup_cells = setup_cells.copy()
+        self._setup_cells = setup_cells
         self._outlet = Outlet(channel)
-        self._record = RunRecord(submit.context, submit.title, submit.work, submit.source)
+        self._record = RunRecord(submit.context, submit.title, submit.work, submit.source, submit.arguments)
         self._oom = OomCounter()
         self._run: CellRun | None = None
         self._starting: asyncio.Task[WorkerGroup] | None = None
@@ -90,10 +90,11 @@ class ClosedRun:
         self._stopped = self._stopped or reason
         if self._run is not None:
             self._run.stop(reason)
-        elif self._starting is not None:
+        elif self._starting is not None and not self._starting.cancelling():  # twice would cut its end short
             self._starting.cancel()
 
     async def execute(self, fds: Sequence[int]) -> None:
+        self._setup_cells = self._setup_cells.copy()  # from here on its own
         self._record.open()
         self._channel.send(Accepted(run_id=self.run_id, folder=str(self._record.folder)))
         limit_s = self._submit.work.timeout_s
@@ -132,6 +133,8 @@ class ClosedRun:
             self._attempt += 1
 
     async def _start_group(self) -> WorkerGroup:
+        if self._stopped:  # between two attempts
+            raise Stopped
         self._starting = asyncio.get_running_loop().create_task(self._launch())
         try:
             return await self._starting
@@ -287,6 +290,7 @@ class ClosedRun:
     async def kernel_ended(self) -> None:
         """The coordinator is about to end, with its kernel: the last line in the store says so."""
         self._record.state("stopped", self._attempt, KERNEL_ENDED)
+        self._stopped = self._stopped or "interrupt"  # no attempt follows
         if self._group is not None:
             await self._group.kill()
 

@@ -6,8 +6,8 @@ import asyncio
 import select
 
 from quarterdeck.coordinator.devices import Plan, plan
-from quarterdeck.coordinator.zygote import Zygote
-from quarterdeck.protocol.messages import GroupSpec, KernelContext
+from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
+from quarterdeck.protocol.messages import GroupSpec, KernelContext, ZygoteReady
 
 # Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
 _IMPORT_TIME = (
@@ -34,9 +34,19 @@ class Nursery:
 
     async def prepare(self, spec: GroupSpec, context: KernelContext) -> tuple[Plan, Zygote]:
         """How the group will look, and who forks it; waits for torch. Raises BadRequest and ZygoteLost."""
-        ready = await asyncio.shield(self.zygote(context).ready)
+        ready = await self._ready(context)
         planned = plan(spec, ready.gpus)
         return planned, self.zygote(context, bare=planned.start_method == "spawn")
+
+    async def _ready(self, context: KernelContext) -> ZygoteReady:
+        """Of the zygote that is for new groups by then: another caller may have left the one we wait for."""
+        while True:
+            zygote = self.zygote(context)
+            try:
+                return await asyncio.shield(zygote.ready)
+            except ZygoteLost:
+                if zygote not in self._retired:
+                    raise
 
     def gpus(self, context: KernelContext) -> int | None:
         """How many this machine has for us; None while they have not been counted."""
@@ -57,8 +67,8 @@ class Nursery:
             return ""
         self._retired = [zygote for zygote in self._retired if zygote.alive]
         for zygote in self._zygotes.values():
-            zygote.retire()
             self._retired.append(zygote)
+            zygote.retire()
         self._zygotes.clear()
         return f"{', '.join(changed)} changed: torch is imported anew for the workers."
 

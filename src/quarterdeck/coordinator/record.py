@@ -37,7 +37,12 @@ class RunRecord:
     """One run. Nothing is on disk before `open`, or the first text that a rank writes."""
 
     def __init__(
-        self, context: KernelContext, title: str, work: RunCell | CallFunction, source: str = ""
+        self,
+        context: KernelContext,
+        title: str,
+        work: RunCell | CallFunction,
+        source: str = "",
+        arguments: str = "",
     ) -> None:
         code = work.code if isinstance(work, RunCell) else source
         header = RunHeader(
@@ -45,6 +50,7 @@ class RunRecord:
             kind="function" if isinstance(work, CallFunction) else "cell",
             title=title,
             source=code,
+            arguments=arguments,
             notebook=context.notebook,
             cwd=context.cwd,
             environment=describe(context.cwd),

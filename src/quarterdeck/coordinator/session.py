@@ -257,8 +257,11 @@ class Session:
         """On workers that have nothing yet: replaced ones, or all of a new group."""
         for setup in self.setup_cells:
             targets = setup.where(workers)
-            run = CellRun(targets, SETUP_TIMEOUT_S, self._oom, lambda _: None)
-            words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
+            run = self.run = CellRun(targets, SETUP_TIMEOUT_S, self._oom, lambda _: None)
+            try:
+                words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
+            finally:
+                self.run = None
             if words:
                 alone = " It runs on new ranks alone, so it must not wait for others." * (
                     len(workers) < len(self.workers())

@@ -62,6 +62,6 @@ class SetupCells:
 def failure_words(finished: Finished) -> str:
     """ "rank 1: ValueError: boom"; empty for a cell that succeeded."""
     if finished.stopped:
-        return "it did not end in time"
+        return "it was interrupted" if finished.stopped == "interrupt" else "it did not end in time"
     root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
     return "" if root is None else f"rank {root.rank}: {root.ename}: {root.evalue}"

@@ -62,18 +62,18 @@ class TurnCall:
         self._channel = channel
         self._frames = frames
         self._outlet = Outlet(channel)
-        self._phase: Literal["waiting", "running", "copying", "settling"] = "waiting"
+        self._phase: Literal["waiting", "preparing", "running", "copying", "settling"] = "waiting"
         self._record: RunRecord
         self._workers: Sequence[Worker] = ()
         self._title = ""
 
     def interrupt(self) -> bool:
         """Stop what it does on the workers; False if there is nothing yet, so that the call can be ended."""
-        if self._phase == "running" and self._session.run is not None:
-            self._session.run.stop("interrupt")
+        if self._phase in ("preparing", "running") and self._session.run is not None:
+            self._session.run.stop("interrupt")  # a set-up cell that is replayed, too
         elif self._phase == "copying":
             self._stop_copying()
-        return self._phase != "waiting"
+        return self._phase not in ("waiting", "preparing")
 
     async def take(self, request: TakeTurn) -> None:
         """Raises BadRequest, GroupFailed and ZygoteLost: nothing was done then."""
@@ -81,12 +81,14 @@ class TurnCall:
         if session.busy:
             self._channel.send(Waiting(behind=session.holder or "another call"))
         async with session.turn(request.title):
+            self._phase = "preparing"
             if request.context is not None:
                 session.context = request.context
             started = await _whole(session.ensure(request.spec))
             if any(not worker.alive for worker in session.workers()):
                 await _whole(session.mend())
                 started = await _whole(session.ensure(request.spec))
+            self._phase = "waiting"
             self._workers = session.select(request.ranks)
             for text in session.take_notices():
                 self._tell(text)
@@ -170,6 +172,8 @@ class TurnCall:
         """The last word to the store, then to the kernel."""
         self._outlet.finish()
         record = self._record
+        if finished.root_cause is not None and not record.opened:
+            self._open()  # a failure is what one looks for later, whether it showed anything or not
         if record.opened:
             record.outcomes(finished.outcomes, 0)
             record.end(finished, 0, self._channel.closed or self._session.nursery.kernel_gone())

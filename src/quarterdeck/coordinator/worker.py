@@ -96,6 +96,9 @@ class Worker:
             self.pid = await self._zygote.fork(self.life, spawn, fds, self._on_exit)
         except ZygoteLost:
             self._forking = False  # there is no process, and nobody will tell of its end
+            if self.alive:
+                self._channel.close()
+                self._close_pipes()
             raise
         finally:
             theirs.close()
@@ -167,7 +170,7 @@ class Worker:
         if self.alive and self._forking:
             self.signal(9, group=True)
             self.signal(9)
-            await self._gone
+            await asyncio.wait([self._gone])  # which, unlike `await`, never cancels it for others
 
     def drain(self) -> None:
         """Take what it wrote before its last message: that is in the pipes already."""
@@ -220,6 +223,7 @@ class Worker:
         for future in (self._reply, self._aside):
             if future is not None and not future.done():
                 future.set_exception(WorkerDied(exited))
+                future.exception()  # looked at: nobody may be waiting for it
         self._gone.set_result(None)
         self._on_death(self)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from quarterdeck.protocol.channel import Frame, close_fds, encode, receive, send_raw
+from quarterdeck.protocol.channel import BadMessage, Frame, close_fds, encode, receive, send_raw
 from quarterdeck.protocol.messages import Message
 
 _BURST = 64  # messages taken from one socket before the loop looks at the others; arbitrary
@@ -20,12 +21,18 @@ class AsyncChannel:
     """Calls `on_frame(frame)` for each message and `on_end()` once, when the other end is gone or `close` was
     called.
 
+    A message that cannot be decoded goes to `on_bad`, and the channel goes on.
+
     Sending never blocks: what the socket does not take is queued, and `queued_bytes` tells how much that is,
     so that a caller with something optional to say (output for a slow reader) can leave it out.
     """
 
     def __init__(
-        self, sock: socket.socket, on_frame: Callable[[Frame], None], on_end: Callable[[], None]
+        self,
+        sock: socket.socket,
+        on_frame: Callable[[Frame], None],
+        on_end: Callable[[], None],
+        on_bad: Callable[[BadMessage], None] = traceback.print_exception,
     ) -> None:
         sock.setblocking(False)
         self.queued_bytes = 0
@@ -33,6 +40,7 @@ class AsyncChannel:
         self._sock = sock
         self._on_frame = on_frame
         self._on_end = on_end
+        self._on_bad = on_bad
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
@@ -60,6 +68,7 @@ class AsyncChannel:
         for _, fds in self._queue:
             close_fds(fds)
         self._queue.clear()
+        self.queued_bytes = 0
         self._on_end()
 
     def _try_send(self, raw: bytes, fds: Sequence[int]) -> bool:
@@ -90,6 +99,9 @@ class AsyncChannel:
                 frame = receive(self._sock)
             except BlockingIOError:
                 return
+            except BadMessage as bad:
+                self._on_bad(bad)
+                continue
             if frame is None:
                 self.close()
                 return

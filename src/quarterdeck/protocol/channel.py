@@ -27,6 +27,10 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Anything)
 
 
+class BadMessage(Exception):
+    """What arrived is none of our messages; its descriptors are closed, and the channel goes on."""
+
+
 class Frame(NamedTuple):
     """A received message, its descriptors (the receiver closes them), and its bytes to forward unchanged."""
 
@@ -75,15 +79,21 @@ def send_raw(sock: socket.socket, raw: bytes, fds: Sequence[int] = ()) -> None:
 
 
 def receive(sock: socket.socket) -> Frame | None:
-    """The next message, or None when the other end is closed. Raises BlockingIOError like `send_raw`."""
+    """The next message, or None when the other end is closed. Raises BlockingIOError like `send_raw`, and
+    BadMessage.
+    """
     try:
         datagram, fds, _, _ = socket.recv_fds(sock, INLINE_BYTES + 1, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
     except (ConnectionResetError, BrokenPipeError):
         return None
     if not datagram:
         return None
-    raw = datagram[1:] if datagram[:1] == _INLINE else _read_memfd(fds.pop(0))
-    return Frame(_decoder.decode(raw), fds, raw)
+    try:
+        raw = datagram[1:] if datagram[:1] == _INLINE else _read_memfd(fds.pop(0))
+        return Frame(_decoder.decode(raw), fds, raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+        close_fds(fds)
+        raise BadMessage(str(error)) from error
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

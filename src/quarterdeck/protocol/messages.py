@@ -203,6 +203,8 @@ class Submit(Message):
     title: str
     """What it is called where it has to be waited for, and in the store: "train()", "cell [7]"."""
     source: str = ""
+    arguments: str = ""
+    """Of a function, in words."""
     session: str = "default"
     """Whose set-up cells are run first."""
     max_restarts: int = 0

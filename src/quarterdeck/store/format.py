@@ -62,6 +62,8 @@ class RunHeader(msgspec.Struct):
     title: str = ""
     """What readers call it: "cell [7]", "train()"."""
     source: str = ""
+    arguments: str = ""
+    """Of a function: as its call has them, shortened: "lr=0.1, epochs=5"."""
     notebook: str = ""
     cwd: str = ""
     created_unix_ns: int = 0

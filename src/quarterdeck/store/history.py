@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ class StoredRun:
         self.header = header
         self._timeline = Timeline()
         self._offset = 0
+        self._lock = threading.Lock()
 
     @classmethod
     def read(cls, folder: Path) -> StoredRun:
@@ -60,6 +62,10 @@ class StoredRun:
         """Reads what was appended since. A run without an end whose keeper is gone is lost; the first reader
         to see that records it.
         """
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         self._take_lines()
         keeper = self.header.keeper
         if self._timeline.ended or keeper is None or not keeper.gone():

@@ -27,7 +27,7 @@ from pathlib import Path
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.store.key import key
 
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 64_000_000
 """Per rank and attempt. The store is a notebook's history, not its data."""
 
 _MAGIC = b"QDRESULT"

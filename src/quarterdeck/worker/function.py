@@ -46,7 +46,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
         interrupts.disarm()
     outcome = outcome_of(shell, error)
     outcome.recoverable = isinstance(error, RecoverableError)
-    outcome.annotations = dict(current().annotations)
+    outcome.annotations = {str(name): str(value) for name, value in current().annotations.items()}
     out = _attach(shell, outcome, result, error)
     forget_traceback(error)
     return outcome, out

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class _Worker:
     questions: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
     rank: int = 0
     world_size: int = 1
+    pid: int = field(default_factory=os.getpid)
 
     def run(self) -> None:
         self.channel.send(Started(pid=os.getpid()))
@@ -248,6 +249,17 @@ class _Worker:
                 yield
             finally:
                 log.flush()
+                self._end_if_forked()
+
+    def _end_if_forked(self) -> None:
+        """A child that user code has forked, and let run on, to the end of what we called: the answer is its
+        parent's to give.
+        """
+        if os.getpid() != self.pid:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(0)
 
     def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
         """The outcome, if it ends before the first line of user code."""

@@ -106,11 +106,16 @@ class CellView:
         self._displays.clear()
         self.flush(force=True)
         self._draw(self._clock(), force=True)
+        self.flush(force=True)  # a notice instead of the picture
 
     def _draw(self, now: float, *, force: bool = False) -> None:
         due_in = self._chart.due_in(now)
         if due_in is not None and (force or due_in == 0.0) and self._outputs.log_dir:
-            self._chart.draw(self._outputs.log_dir, now)
+            try:
+                self._chart.draw(self._outputs.log_dir, now)
+            except Exception as error:  # of matplotlib, for one: no reason to end a run
+                self._chart.give_up()
+                self.notice(f"The curves cannot be drawn: {type(error).__name__}: {error}", level="warning")
 
     # ---- showing
 

@@ -6,12 +6,16 @@ import base64
 from pathlib import Path
 from uuid import uuid4
 
+from quarterdeck.client.view.runs_html import called
 from quarterdeck.client.view.sink import Bundle, Sink
+from quarterdeck.store.history import NotARun, StoredRun
 
 FIRST_AFTER_S = 2.0
 """From the first metric to the first picture."""
 INTERVAL_S = 10.0
-"""Between two pictures; the last one comes with the end."""
+"""Between two pictures in the long run; the last one comes with the end."""
+SLOWER = 1.3
+"""Each interval is so many times the one before, up to that."""
 
 
 class Chart:
@@ -22,10 +26,16 @@ class Chart:
         self._display_id = f"quarterdeck-{uuid4().hex}"
         self._shown = ""
         self._due_s: float | None = None
+        self._given_up = False
+        self._interval_s = FIRST_AFTER_S
 
     def seen(self, now: float) -> None:
-        if self._due_s is None and self._sink.live:
+        if self._due_s is None and self._sink.live and not self._given_up:
             self._due_s = now + FIRST_AFTER_S
+
+    def give_up(self) -> None:
+        """It cannot be drawn here; no picture follows."""
+        self._due_s, self._given_up = None, True
 
     def due_in(self, now: float) -> float | None:
         """Seconds to the next picture; None if there is nothing to draw."""
@@ -33,7 +43,8 @@ class Chart:
 
     def draw(self, folder: str, now: float) -> None:
         """Show the curves as they are."""
-        self._due_s = now + INTERVAL_S
+        self._due_s = now + self._interval_s
+        self._interval_s = min(INTERVAL_S, SLOWER * self._interval_s)
         picture = _picture(Path(folder))
         if picture is None or picture[0]["image/png"] == self._shown:
             return
@@ -51,10 +62,19 @@ def _picture(folder: Path) -> tuple[Bundle, Bundle] | None:
         metrics = Metrics.read(folder)
         if not metrics.names:
             return None
-        data, metadata = plot(metrics)._repr_mimebundle_()
+        data, metadata = plot(metrics, title=_title(folder))._repr_mimebundle_()
     except ImportError:
         return None
     last = metrics.last()
     words = ", ".join(f"{name} {last[name]:.4g}" for name in metrics.names if name in last)
     png = base64.b64encode(data["image/png"]).decode("ascii")
     return {"image/png": png, "text/plain": f"curves: {words}"}, metadata
+
+
+def _title(folder: Path) -> str:
+    """A cell shows its code anyway; several calls may draw below the same cell."""
+    try:
+        header = StoredRun.read(folder).header
+    except NotARun:
+        return ""
+    return called(header) if header.kind == "function" or header.name else ""

@@ -116,11 +116,19 @@ class _Report:
         return [f"{self._name(same, capital=True)} {verb} here:", *where.traceback]
 
     def _hint(self) -> list[str]:
-        names = dict.fromkeys(outcome.missing_name for outcome in self.same or self.outcomes)
+        outcomes = self.same or self.outcomes
+        names = [name for name in dict.fromkeys(outcome.missing_name for outcome in outcomes) if name]
+        if self.closed:
+            return [
+                f"A run of its own takes names from the notebook, and `{name}` is not there: define or "
+                "import it in an ordinary cell."
+                for name in names
+                if not self.notebook_has(name)
+            ]
         return [
             f"`{name}` exists in the notebook: `%push {name}` sends it to the workers."
             for name in names
-            if name and self.notebook_has(name)
+            if self.notebook_has(name)
         ]
 
     def _others(self) -> list[str]:

@@ -11,10 +11,13 @@ from html import escape
 from quarterdeck.client.view import words
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.format import RunHeader
 from quarterdeck.store.history import StoredRun
 
 _SHOWN_CHARS = 80
+_RANK_HEADS = ["rank", "state", "value", "last line"]
 _METRICS_SHOWN = 3
+_CALL_CHARS = 40
 _STATES = {
     "queued": ("\u25cc", "idle"),
     "starting": ("\u25d4", "acc"),
@@ -40,7 +43,7 @@ _FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 def one(run: StoredRun, state: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
     """A run as a mime bundle: what it is and how it is, then a row per rank."""
     head = [
-        run.header.name or run.header.title,
+        called(run.header),
         state.capitalize(),
         *([_duration(run)] if run.started_unix_ns else []),
         *([f"attempt {run.attempt}"] if run.attempt else []),
@@ -50,21 +53,21 @@ def one(run: StoredRun, state: str, outcomes: Sequence[Outcome]) -> dict[str, st
     plain = [
         ", ".join(head),
         *([reason] if reason else []),
-        *_plain(["rank", "state", "", "last line"], rows),
+        *_plain(_RANK_HEADS, rows),
     ]
     details = ", ".join([*head[2:], run.run_id])
     html = [
         f'<div style="font-weight:600">{escape(head[0])} {_state(state)} {_faint(details)}</div>',
         f"<div>{_faint(reason)}</div>" if reason else "",
-        _html(["rank", "state", "", "last line"], [[_text(c) for c in row] for row in rows]) if rows else "",
+        _html(_RANK_HEADS, [[_text(c) for c in row] for row in rows]) if rows else "",
     ]
     return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
 
 
-def history(runs: Sequence[StoredRun], total: int) -> dict[str, str]:
-    """The newest runs as a mime bundle; `total` is how many there are."""
+def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
+    """The newest runs as a mime bundle; `total` is how many there are, chosen from so many."""
     if not runs:
-        text = "No runs yet."
+        text = f"No run matches, of {of:,}." if of else "No runs yet."
         return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
@@ -79,11 +82,18 @@ def history(runs: Sequence[StoredRun], total: int) -> dict[str, str]:
     }
 
 
+def called(header: RunHeader) -> str:
+    """A function by its call: "train(lr=0.1)"; others by name or title."""
+    if not header.arguments:
+        return header.name or header.title
+    return _cut(f"{header.name or header.title.removesuffix('()')}({header.arguments})", _CALL_CHARS)
+
+
 def _history_row(run: StoredRun) -> list[str]:
     created = datetime.fromtimestamp(run.created_unix_ns / 1e9)
     today = created.date() == datetime.now().date()
     return [
-        run.header.name or run.header.title,
+        called(run.header),
         run.state,
         created.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M"),
         _duration(run) if run.started_unix_ns else "",
@@ -117,9 +127,9 @@ def _duration(run: StoredRun) -> str:
     return words.seconds(run.duration_s)
 
 
-def _cut(text: str) -> str:
-    first = text.strip().split("\n")[0]
-    return first if len(first) <= _SHOWN_CHARS else first[: _SHOWN_CHARS - 1] + "…"
+def _cut(text: str, most: int = _SHOWN_CHARS) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _text(text: str) -> str:
