@@ -156,9 +156,9 @@ def test_a_filter_for_a_state_that_there_is_not_names_those_that_are(later: Note
 def test_the_table_shows_the_newest_first(later: Notebook) -> None:
     ran = later.ok("qd.runs()")
     lines = ran.lines()
-    assert lines[0].split() == ["name", "state", "started", "duration", "ranks", "run"]
+    assert lines[0].split() == ["name", "state", "started", "duration", "ranks", "last", "metrics", "run"]
     assert [line.split()[0] for line in lines[1:]] == [
-        "endless()", "cut-cell", "seen", "fail()", "<lambda>()", "points",
+        "endless()", "cut-cell", "seen", "fail()", "<lambda>()", "points(7)",
     ]  # fmt: skip
     assert ran.html.index("cut-cell") < ran.html.index("points")
     assert "&lt;lambda&gt;()" in ran.html

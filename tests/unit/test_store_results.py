@@ -82,9 +82,9 @@ def test_too_large_is_said_and_leaves_nothing(path: Path) -> None:
     memfd = os.memfd_create("test")
     os.ftruncate(memfd, 210_000_000)
     reason = write_result(path, b"", [(0, 210_000_000)], memfd)
-    assert reason == "210 MB is more than the 67 MB that the store keeps per rank"
+    assert reason == "210 MB is more than the 64 MB that the store keeps per rank"
     just = KEPT_BYTES - len(STREAM)
-    assert write_result(path, STREAM, [(0, just + 1)], memfd).startswith("68 MB is more than the 67 MB")
+    assert write_result(path, STREAM, [(0, just + 1)], memfd).startswith("65 MB is more than the 64 MB")
     assert os.listdir(path.parent) == []
     assert write_result(path, STREAM, [(0, just)], memfd) == ""
     os.close(memfd)
