@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,18 +35,17 @@ def no_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """Writes beyond this size of a file are cut short, then fail: as on a full disk, but for real."""
+@contextmanager
+def files_up_to(limit: int) -> Iterator[int]:
+    """Writes beyond this size of a file are cut short, then fail: as on a full disk, but for real. Only inside
+    the block: the tests' own report may go to a file, too.
+    """
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = 4000
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-
-
-def _lift(limit: int = resource.RLIM_INFINITY) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        yield limit
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def _state(number: int, state: str = "running", **fields: object) -> StateEvent:
@@ -236,14 +236,14 @@ def test_where_home_is() -> None:
 # ---- full disks
 
 
-def test_a_full_disk_costs_lines_but_never_the_next_one(tmp_path: Path, file_limit: int) -> None:
+def test_a_full_disk_costs_lines_but_never_the_next_one(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, RunHeader())
-    for number in range(1, 100):
-        recorder.event(_state(number, reason="r" * number))
+    with files_up_to(4000) as limit:
+        for number in range(1, 100):
+            recorder.event(_state(number, reason="r" * number))
     torn = (recorder.folder / "events.jsonl").read_bytes()
-    assert len(torn) == file_limit
+    assert len(torn) == limit
     assert not torn.endswith(b"\n")
-    _lift()
     recorder.event(_state(1000, "succeeded"))
     recorder.event(_state(1001, "failed"))
     run = StoredRun.read(recorder.folder)
@@ -251,11 +251,12 @@ def test_a_full_disk_costs_lines_but_never_the_next_one(tmp_path: Path, file_lim
     assert recorder.notice == "The history of this run is incomplete: File too large."
 
 
-def test_a_full_disk_under_a_log(tmp_path: Path, file_limit: int) -> None:
+def test_a_full_disk_under_a_log(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, RunHeader())
-    for _ in range(3):
-        recorder.write(Output(rank=0, kind="stdout", text="x" * 3000))
-    assert StoredRun.read(recorder.folder).log(0) == "x" * file_limit
+    with files_up_to(4000) as limit:
+        for _ in range(3):
+            recorder.write(Output(rank=0, kind="stdout", text="x" * 3000))
+    assert StoredRun.read(recorder.folder).log(0) == "x" * limit
     assert "incomplete: File too large." in recorder.notice
 
 
