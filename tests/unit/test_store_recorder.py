@@ -37,8 +37,8 @@ def no_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def files_up_to(limit: int) -> Iterator[int]:
-    """Writes beyond this size of a file are cut short, then fail: as on a full disk, but for real. Only inside
-    the block: the tests' own report may go to a file, too.
+    """Writes beyond this size of a file are cut short, then fail: as on a full disk, but for real. Inside the
+    block only: the tests' own report may go to a file, too.
     """
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
