@@ -12,6 +12,7 @@ from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import RunInterrupted, UsageError
+from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Accepted, Cancel, Finished, Message, Notice, Output, Turn, Waiting
 
 SLOW_START_S = 0.4
@@ -21,9 +22,14 @@ STARTING = "Starting: torch is being imported for the workers."
 
 
 def answer(call: Call) -> Message:
-    """The next message; a refusal is the user's to mend. Raises UsageError and WorkersLost."""
+    """The next message; see `next_frame`."""
+    return next_frame(call).message
+
+
+def next_frame(call: Call) -> Frame:
+    """The next message with its descriptors; a refusal is the user's to mend. UsageError, WorkersLost."""
     try:
-        return call.receive().message
+        return call.receive()
     except Refusal as refusal:
         raise UsageError(str(refusal)) from None
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from quarterdeck.client import notebook as notebooks
-from quarterdeck.client.coordinator import Call, Refusal
-from quarterdeck.client.following import SLOW_START_S, STARTING, show
+from quarterdeck.client.coordinator import Call
+from quarterdeck.client.following import SLOW_START_S, STARTING, answer, next_frame, show
 from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.payload.memory import map_buffers
@@ -102,10 +102,7 @@ class LiveRun:
 
     def _next(self) -> Finished | None:
         if self._call.channel.poll(self._look_again_in_s()):
-            try:
-                frame = self._call.receive()
-            except Refusal as refusal:
-                raise UsageError(str(refusal)) from None
+            frame = next_frame(self._call)
             if isinstance(frame.message, Finished):
                 return frame.message
             self._take(frame)
@@ -186,10 +183,7 @@ def state_of(finished: Finished) -> RunState:
 def accept(call: Call, on_other: Callable[[Any], None]) -> Accepted:
     """Wait until the run is on record. Raises UsageError if it is refused, WorkersLost."""
     while True:
-        try:
-            message = call.receive().message
-        except Refusal as refusal:
-            raise UsageError(str(refusal)) from None
+        message = answer(call)
         if isinstance(message, Accepted):
             return message
         on_other(message)

@@ -53,7 +53,6 @@ class RunRecord:
             arguments=arguments,
             notebook=context.notebook,
             cwd=context.cwd,
-            environment=describe(context.cwd),
         )
         self._recorder = Recorder(home(context.environ, context.cwd), header)
         self._notes: dict[int, str] = {}
@@ -81,6 +80,9 @@ class RunRecord:
         return bool(self._logged)
 
     def open(self) -> None:
+        if not self._recorder.opened:  # most cells never get here: they need not look for a commit
+            header = self._recorder.header
+            header.environment = describe(header.cwd)
         self._recorder.open()
 
     def close(self) -> None:

@@ -36,7 +36,6 @@ _COLOURS = {
     "idle": "var(--jp-ui-font-color2,#5f6368)",
 }
 _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
-_RANK_COLOURS = {"ok": "ok", "error": "err", "killed": "err"}
 _FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
 
@@ -59,7 +58,7 @@ def one(run: StoredRun, state: str, outcomes: Sequence[Outcome]) -> dict[str, st
     html = [
         f'<div style="font-weight:600">{escape(head[0])} {_state(state)} {_faint(details)}</div>',
         f"<div>{_faint(reason)}</div>" if reason else "",
-        _html(_RANK_HEADS, [[_text(c) for c in row] for row in rows]) if rows else "",
+        _html(_RANK_HEADS, [[escape(c) for c in row] for row in rows]) if rows else "",
     ]
     return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
 
@@ -72,7 +71,8 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
     html = [
-        [_text(row[0]), _state(run.state), *map(_text, row[2:])] for row, run in zip(plain, runs, strict=True)
+        [escape(row[0]), _state(run.state), *map(escape, row[2:])]
+        for row, run in zip(plain, runs, strict=True)
     ]
     rest = total - len(runs)
     more = [f"and {rest:,} older: qd.runs(limit=...) shows more"] if rest else []
@@ -130,10 +130,6 @@ def _duration(run: StoredRun) -> str:
 def _cut(text: str, most: int = _SHOWN_CHARS) -> str:
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def _text(text: str) -> str:
-    return escape(text)
 
 
 def _faint(text: str) -> str:
