@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.quarterdeck-installed
 QUICKSTART := notebooks/01_quickstart.ipynb
+BUNDLE := src/quarterdeck/widgets/static/run_view.js
+NODE_STAMP := labextension/node_modules/.quarterdeck-installed
+AS_ADMIN := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
@@ -11,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test check bench bench-peers clean
+.PHONY: help setup demo lab test check view browser bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,14 +44,33 @@ demo: setup ## run the quickstart notebook in a real kernel on 2 workers
 lab: setup ## open the quickstart notebook in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) $(QUICKSTART)
 
-test: setup ## run all tests
+test: setup browser ## run all tests, some of them in a real browser
 	$(BIN)/python -m pytest
 
-check: setup ## ruff, strict types and import layers
+browser:
+	@command -v chromium >/dev/null || { \
+		echo "The tests in a browser need chromium; installing it with apt-get."; \
+		$(AS_ADMIN) apt-get update -qq && $(AS_ADMIN) apt-get install -y -qq --no-install-recommends \
+			chromium fonts-dejavu-core >/dev/null; \
+	}
+
+check: setup $(NODE_STAMP) ## ruff, strict types, import layers; the browser's half: strict TypeScript, up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python labextension/make_protocol.py --check
+	cd labextension && npm run --silent check && npm run --silent test
+	cd labextension && npm run --silent build -- --outfile=node_modules/.built.js
+	cmp labextension/node_modules/.built.js $(BUNDLE) || { echo "$(BUNDLE) is stale: make view" >&2; exit 1; }
+
+view: setup $(NODE_STAMP) ## build the browser's half of the run view
+	$(BIN)/python labextension/make_protocol.py
+	cd labextension && npm run --silent build
+
+$(NODE_STAMP): labextension/package-lock.json
+	cd labextension && npm ci --silent --no-fund --no-audit
+	@touch $@
 
 bench: setup ## measure quarterdeck (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
@@ -57,5 +79,5 @@ bench-peers: setup ## measure quarterdeck beside three other tools (see benchmar
 	$(BIN)/python -m benchmarks.peers
 
 clean: ## remove what the other targets made, .venv included
-	rm -rf $(VENV) .peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) labextension/node_modules .peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -type d -prune -exec rm -rf {} +

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         WorkersLost,
     )
     from quarterdeck.metrics.log import log
+    from quarterdeck.metrics.progress import progress
+    from quarterdeck.metrics.spans import span
     from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 
 __version__ = "0.1.0"
@@ -59,6 +61,8 @@ _HOMES = {
         "WorkersLost",
     ),
     "metrics.log": ("log",),
+    "metrics.progress": ("progress",),
+    "metrics.spans": ("span",),
     "worker.helper": ("ElasticWorkerResult", "spawn_helper"),
 }  # fmt: skip
 """Where each public name lives."""
@@ -92,7 +96,9 @@ __all__ = [
     "distributed",
     "load_ipython_extension",
     "log",
+    "progress",
     "runs",
+    "span",
     "spawn_helper",
     "unload_ipython_extension",
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,22 @@ LOCAL = "local"
 """Id of the run that a process outside of any worker works for."""
 
 
+def _nobody() -> None:
+    """Outside of a worker nobody is told."""
+
+
+class Decks(list["Deck"]):
+    """Decks in the order they were made; `decks["loss"]` is the one of that name. KeyError, IndexError."""
+
+    def __getitem__(self, place: Any) -> Any:
+        if not isinstance(place, str):
+            return super().__getitem__(place)
+        for deck in self:
+            if deck.name == place:
+                return deck
+        raise KeyError(f"no deck {place!r}; there are {[deck.name for deck in self]}")
+
+
 @dataclass
 class Context:
     """One rank of one run, one attempt.
@@ -37,7 +54,14 @@ class Context:
         raw_output_prefix: a folder of this rank's own below it, as in Flyte's execution parameters.
         checkpoint: reads and writes this rank's own checkpoint in Flyte's form; None where there is none.
             Ranks may have saved different steps when a run was killed: let rank 0 read, and broadcast.
-        decks: this rank's decks, in the order they were made.
+        parent_dir: folder of the run that this one continues (`--resume`); None where there is none.
+        resume_from: where that has its checkpoints, or the one checkpoint that was named; None without.
+        decks: this rank's decks, in the order they were made; also by name, `decks["loss"]`.
+        announce: called when this rank begins to keep something in `run_dir` that is to be looked at
+            (metrics, a deck, progress), before the first byte of it: the run goes on record, and is shown.
+            From any thread, as often as one likes; in a forked child it does nothing.
+        deck_fields: the automatic decks that are made of the function called in it.
+        pid: the process that it was made in; in a forked child another one than its own.
     """
 
     run_id: str = LOCAL
@@ -49,8 +73,13 @@ class Context:
     run_dir: Path = field(default_factory=lambda: home(dict(os.environ), os.getcwd()) / LOCAL)
     raw_output_prefix: str = ""
     checkpoint: FolderCheckpoint | None = None
-    decks: list[Deck] = field(default_factory=list)
+    parent_dir: Path | None = None
+    resume_from: Path | None = None
+    decks: Decks = field(default_factory=lambda: Decks())
     annotations: dict[str, str] = field(default_factory=dict)
+    announce: Callable[[], None] = field(default=_nobody, repr=False, compare=False)
+    deck_fields: tuple[str, ...] = ()
+    pid: int = field(default_factory=os.getpid, repr=False, compare=False)
 
     def annotate(self, **items: Any) -> None:
         """Note something about this rank's result: `run.outcomes[rank].annotations` and the run store keep
@@ -96,6 +125,12 @@ def _from_environment() -> Context:
 _NUMBERS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
 
 
+def _write_decks() -> None:
+    """Those that were to be written in a moment, if decks were used at all."""
+    if live := sys.modules.get("quarterdeck.decks.live"):
+        live.flush()
+
+
 @contextmanager
 def working_for(context: Context) -> Iterator[Context]:
     """Inside the block it is the current one, for every thread of this process."""
@@ -105,6 +140,7 @@ def working_for(context: Context) -> Iterator[Context]:
         yield context
     finally:
         _current = before
+        _write_decks()
 
 
 @contextmanager
@@ -112,7 +148,7 @@ def entered(
     raw_output_prefix: str, checkpoint_dest: str | None, checkpoint_src: str | None
 ) -> Iterator[Context]:
     """The current context with other folders and no decks: what `spawn_helper` runs its function in."""
-    changes: dict[str, Any] = {"raw_output_prefix": raw_output_prefix, "decks": []}
+    changes: dict[str, Any] = {"raw_output_prefix": raw_output_prefix, "decks": Decks()}
     if checkpoint_dest is not None:
         changes["checkpoint"] = FolderCheckpoint(checkpoint_dest, checkpoint_src or None)
     with working_for(dataclasses.replace(current(), **changes)) as context:

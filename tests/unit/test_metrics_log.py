@@ -160,17 +160,17 @@ def test_attempts_and_contexts_have_files_of_their_own(here: Context, tmp_path: 
     assert sorted(_read(here).to_pandas()["value"]) == [1.0, 2.0, 4.0]
 
 
-def test_the_first_write_is_told_once(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Context] = []
-    monkeypatch.setattr(log_module, "on_first_write", told.append)
+def test_a_run_is_announced_before_the_first_value_is_kept(here: Context) -> None:
+    told: list[int] = []
+    here.announce = lambda: told.append(sum(path.stat().st_size for path in here.run_dir.iterdir()))
     assert not told
     for _ in range(3):
         log(x=1.0)
         log(y=1.0)
-    assert told == [here]
+    assert told == [0]
     with working_for(Context(rank=1, run_dir=here.run_dir)):  # as `spawn_helper` makes one
         log(x=2.0)
-    assert told == [here]
+    assert told == [0]
     assert list(_column(here, "x")) == [0, 2, 4, 6]
 
 
@@ -201,16 +201,13 @@ def _in_child(work: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_forked_children_write_into_the_same_file(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Context] = []
-    monkeypatch.setattr(log_module, "on_first_write", told.append)
+def test_forked_children_write_into_the_same_file(here: Context) -> None:
     log(x=0.0)
 
     def child() -> None:
         log(x=1.0)
         log(child=1.0, step=7)
         _in_child(lambda: log(x=2.0, step=9))
-        assert told == [here]
 
     _in_child(child)
     log(x=3.0, step=2)

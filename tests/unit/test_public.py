@@ -41,7 +41,9 @@ def test_public_names() -> None:
         "distributed",
         "load_ipython_extension",
         "log",
+        "progress",
         "runs",
+        "span",
         "spawn_helper",
         "unload_ipython_extension",
     ]
@@ -51,7 +53,8 @@ def test_public_names() -> None:
 def test_magic_options() -> None:
     cell = [
         "--as", "--backend", "--background", "--collective-timeout", "--debug", "--env", "--name",
-        "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--timeout", "-n",
+        "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--tensorboard",
+        "--timeout", "-n",
     ]  # fmt: skip
     assert options.rank_parser().option_names() == cell
     assert options.distributed_parser().option_names() == sorted([*cell, "--fresh", "--ranks"])

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quarterdeck.errors import WorkersLost
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.channel import Channel, Frame
-from quarterdeck.protocol.messages import Message, Open, Refused
+from quarterdeck.protocol.messages import Cancel, Message, Open, Refused
 
 _END_LIMIT_S = 0.5
 """From the end of a channel to the end of its process."""
@@ -140,6 +141,13 @@ class Call:
         if isinstance(frame.message, Refused):
             raise Refusal(frame.message.text)
         return frame
+
+    def cancel(self) -> None:
+        """Interrupt what this call runs or waits for; from any thread. Asked again, a step of the ladder is
+        skipped.
+        """
+        with suppress(OSError):  # the end of the channel is there to be read
+            self.channel.send(Cancel())
 
     def lost(self) -> WorkersLost:
         return self._coordinator.lost()

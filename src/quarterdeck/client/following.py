@@ -13,7 +13,7 @@ from quarterdeck.client.interruptible import Interruptible
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Accepted, Cancel, Finished, Message, Notice, Output, Turn, Waiting
+from quarterdeck.protocol.messages import Accepted, Finished, Message, Notice, Output, Turn, Waiting
 
 SLOW_START_S = 0.4
 _GIVE_UP_S = 20.0
@@ -89,10 +89,7 @@ def _until_turn(call: Call, view: CellView) -> Turn:
 
 
 def _interrupt(call: Call, count: int, heard_s: float) -> None:
-    try:
-        call.channel.send(Cancel())
-    except OSError:
-        pass  # the end of the channel is there to be read
+    call.cancel()
     if count >= 3 and time.monotonic() - heard_s > _GIVE_UP_S:
         raise call.give_up()
 
@@ -102,8 +99,8 @@ def show(message: Message, view: CellView) -> None:
     match message:
         case Output() as output:
             view.feed(output)
-        case Notice(text=text, level=level):
-            view.notice(text, level=level)
+        case Notice(text=text, level=level, key=key):
+            view.notice(text, level=level, key=key)
 
 
 def _started_words(turn: Turn, took_s: float) -> str:

@@ -10,10 +10,10 @@ import functools
 import inspect
 import reprlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
 import msgspec
 
@@ -23,8 +23,10 @@ from quarterdeck.client.run import Run
 from quarterdeck.client.submission import run_blocking, submit
 from quarterdeck.client.view import CellView
 from quarterdeck.config import ConfigError, Elastic, Launch, PyTorch, launch_of
+from quarterdeck.decks.fields import FIELDS, chosen
 from quarterdeck.errors import UsageError
-from quarterdeck.protocol.messages import GroupSpec, Submit
+from quarterdeck.metrics.tensorboard import event_folder
+from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
 
 _ARGUMENT_CHARS = 24
 
@@ -43,6 +45,9 @@ class CallOptions:
     env: tuple[tuple[str, str], ...] = ()
     seed: int | None = None
     session: str = "default"
+    tensorboard: str = ""
+    deck_fields: tuple[str, ...] = FIELDS
+    restart: Restart = "recoverable"
 
 
 class DistributedFunction(Generic[P, R]):
@@ -89,6 +94,8 @@ class DistributedFunction(Generic[P, R]):
                 environ=dict(options.env),
                 timeout_s=_least(options.timeout_s, launch.deadline_s),
                 collective_timeout_s=options.collective_timeout_s,
+                tensorboard=options.tensorboard,
+                deck_fields=list(options.deck_fields),
             )
             request = Submit(
                 spec=_spec(launch, options),
@@ -99,6 +106,7 @@ class DistributedFunction(Generic[P, R]):
                 arguments=_words(args, kwargs),
                 session=options.session,
                 max_restarts=launch.max_restarts,
+                restart=options.restart,
             )
             return submit(request, fds, view, awaited)
 
@@ -121,6 +129,9 @@ def distributed(
     env: dict[str, str] | None = None,
     seed: int | None = None,
     session: str = "default",
+    tensorboard: str = "",
+    deck_fields: Iterable[Any] = FIELDS,
+    restart: Restart = "recoverable",
 ) -> Callable[[Callable[P, R]], DistributedFunction[P, R]]:
     """Make a function distributed: `@qd.distributed(qd.Elastic(nproc_per_node=2))`.
 
@@ -133,25 +144,51 @@ def distributed(
         env: environment variables of the workers.
         seed: random, numpy and torch are seeded from it and the rank.
         session: whose `--setup` cells run first in the group.
+        tensorboard: a folder; what is logged is also written as event files, under FOLDER/RUN/rank-R.
+        deck_fields: the automatic decks of its runs: of "Timeline", "Source Code", "Environment" (also called
+            "Dependencies"), "Input" and "Output", or Flyte's `DeckField`s; () for none.
+        restart: which failures use up one of the config's `max_restarts`: "recoverable" (a rank was killed
+            or lost, or raised RecoverableError), "always" (any error of the function) or "never".
 
-    Raises ConfigError, here and not at the first call.
+    Raises ConfigError, or UsageError where tensorboard is not installed, here and not at the first call.
     """
     if callable(config) and not isinstance(config, type):
         raise ConfigError("distributed() takes a config before the function.", _HOW)
     launch_of(config)
     if backend not in (None, "gloo", "nccl"):
         raise ConfigError(f"distributed(): backend is {backend!r}.", 'Write "gloo" or "nccl".')
+    if restart not in get_args(Restart):
+        words = '"recoverable", "always" or "never"'
+        raise ConfigError(f"distributed(): restart is {restart!r}.", f"Write {words}.")
     for field, value in (("timeout_s", timeout_s), ("collective_timeout_s", collective_timeout_s)):
         if value is not None and not value > 0:
             raise ConfigError(f"distributed(): {field} is {value!r}.", "Write seconds, as in 90 or 2.5.")
     variables = tuple((str(key), str(value)) for key, value in (env or {}).items())
-    options = CallOptions(name, backend, timeout_s, collective_timeout_s, variables, seed, session)
+    options = CallOptions(
+        name,
+        backend,
+        timeout_s,
+        collective_timeout_s,
+        variables,
+        seed,
+        session,
+        event_folder(tensorboard),
+        _fields(deck_fields),
+        restart,
+    )
 
     def decorate(function: Callable[P, R]) -> DistributedFunction[P, R]:
         _refuse_unfit(function)
         return DistributedFunction(function, config, options)
 
     return decorate
+
+
+def _fields(deck_fields: Iterable[Any]) -> tuple[str, ...]:
+    try:
+        return chosen(deck_fields)
+    except ValueError as error:
+        raise ConfigError(f"distributed(): {error}.") from None
 
 
 def _refuse_unfit(function: Any) -> None:

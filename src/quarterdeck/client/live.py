@@ -18,7 +18,7 @@ from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.payload.memory import map_buffers
 from quarterdeck.protocol.channel import Frame, close_fds
-from quarterdeck.protocol.messages import Accepted, Begun, Cancel, Finished, Outcome
+from quarterdeck.protocol.messages import Accepted, Begun, Finished, Outcome
 from quarterdeck.store.format import RunState
 
 Value = tuple[bytes, list[memoryview]]
@@ -58,13 +58,8 @@ class LiveRun:
         self._timeout_s = timeout_s
         self._closed = closed
         self._awaited = awaited
-        self._listeners: list[Callable[[], None]] = []
         self._slow_from_s = time.monotonic() + SLOW_START_S
-
-    def on_change(self, tell: Callable[[], None]) -> None:
-        """Call it, in the thread, whenever the state has changed, the last time after the end."""
-        if not self.ended.done():
-            self._listeners.append(tell)
+        view.stoppable(self.stop)
 
     def start(self) -> None:
         """In a copy of the caller's context: what it shows belongs to the cell that runs now."""
@@ -74,8 +69,7 @@ class LiveRun:
 
     def stop(self) -> None:
         """Ask for its end; asked again, a step of the ladder is skipped. Returns at once."""
-        with suppress(OSError):
-            self._call.channel.send(Cancel())
+        self._call.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""
@@ -128,7 +122,6 @@ class LiveRun:
                 if not attempt:
                     self._view.notice("", key="waiting")
                     self._view.begin(world_size, self.folder)
-                self._changed()
             case Outcome() as outcome:
                 try:
                     buffers = map_buffers(frame.fds[0], outcome.value.spans) if frame.fds else []
@@ -157,13 +150,6 @@ class LiveRun:
             self.ended.set_result(finished)
         else:
             self.ended.set_exception(problem or RuntimeError("the run has no end"))
-        self._changed()
-        self._listeners.clear()
-
-    def _changed(self) -> None:
-        for tell in list(self._listeners):
-            with suppress(Exception):  # a display that is gone must not end the following
-                tell()
 
     def _show_failure(self, finished: Finished | None, problem: BaseException | None) -> None:
         """Nobody may ever ask for its result."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.live import LiveRun
 from quarterdeck.client.values import Values, raise_as_it_was
-from quarterdeck.client.view import failure, runs_html
+from quarterdeck.client.view import failure, static_html
 from quarterdeck.client.view.failure import from_store
+from quarterdeck.client.view.run_display import RunDisplay
+from quarterdeck.client.view.sink import Bundle, Control
+from quarterdeck.decks.of_run import RunDecks
 from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLost
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.protocol.messages import Finished, Outcome
@@ -157,6 +160,13 @@ class Run:
 
         return plot(self.metrics, names, **{"title": self.name, **style})
 
+    @property
+    def decks(self) -> RunDecks:
+        """What its ranks have reported, as of now: `run.decks[1]["confusion"]`, or for all ranks on one page
+        `run.decks.merged("confusion")`.
+        """
+        return RunDecks(self.folder)
+
     def _fresh(self) -> StoredRun:
         with self._lock:
             if not self._stored.terminal:
@@ -272,17 +282,44 @@ class Run:
     # ---- shown
 
     def show(self) -> None:
-        """Show it in the notebook, and keep that up to date until its end: state, ranks, their last lines."""
-        sink, display_id = notebooks.current().new_sink(), f"quarterdeck-{uuid4().hex}"
-        live = self._live if sink.live else None
-        if live is not None:
-            live.on_change(lambda: sink.update(self._repr_mimebundle_(), {}, display_id))
-        sink.show(self._repr_mimebundle_(), {}, display_id)
+        """Show it in the notebook, and keep that up to date until its end: the live view, and beside it the
+        form that a saved notebook keeps.
+        """
+        sink = notebooks.current().new_sink()
+        if not sink.live or not (self.folder / HEADER).exists():
+            sink.show(self._repr_mimebundle_(), {}, "")
+            return
+        display = RunDisplay(sink, _StopOf(self) if self._live is not None else Control(), beside_output=False)
+        now = time.monotonic()
+        display.seen(now)
+        display.draw(self.folder, now, last=True)
+        if self.status not in TERMINAL:
+            context = contextvars.copy_context()  # what it shows belongs to the cell that runs now
+            name = f"quarterdeck-show-{self.run_id}"
+            threading.Thread(target=context.run, args=(self._redraw, display), name=name, daemon=True).start()
+
+    def _redraw(self, display: RunDisplay) -> None:
+        while not self.wait(display.due_in(time.monotonic())):
+            display.draw(self.folder, time.monotonic())
+        display.draw(self.folder, time.monotonic(), last=True)
 
     _ipython_display_ = show
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return runs_html.one(self._fresh(), self.status, self.outcomes)
+    def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        return static_html.of(self._fresh(), self.metrics, self.status, self.outcomes)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}: {self.status}>"
+
+
+class _StopOf(Control):
+    """The live view's way to stop it."""
+
+    can_stop = True
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def stop(self) -> None:
+        self.stopping = "asked"
+        self._run.stop()

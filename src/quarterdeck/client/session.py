@@ -48,6 +48,7 @@ from quarterdeck.protocol.messages import (
     Notice,
     Payload,
     Pulled,
+    Restart,
     RunCell,
     TakeTurn,
     Turn,
@@ -70,6 +71,12 @@ class CellOptions:
     setup: bool = False
     recorded: bool = False
     """On record in the run store from the start, whether it shows anything or not."""
+    tensorboard: str = ""
+    max_restarts: int | None = None
+    """Given, it makes the cell closed; as the two below."""
+    restart: Restart = "recoverable"
+    resume: str = ""
+    detach: bool = False
 
 
 @dataclass
@@ -101,6 +108,7 @@ class Session:
         with self._turn(_title(cell, options), options.spec, options.ranks, view) as held:
             plan = self._send_cell(cell, names, options, view, held)
             known = _header(cell, options)
+            view.stoppable(held.call.cancel)
             finished = follow(
                 held.call, view, lambda accepted: self._accepted(accepted, held.turn, view, known)
             )
@@ -295,4 +303,5 @@ def with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCe
         recorded=options.recorded,
         timeout_s=options.timeout_s,
         collective_timeout_s=options.collective_timeout_s,
+        tensorboard=options.tensorboard,
     )

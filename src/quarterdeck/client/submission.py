@@ -64,6 +64,8 @@ def submit_cell(
             context=notebook.context(),
             title=f"cell [{cell.number}]",
             session=session,
+            max_restarts=options.max_restarts or 0,
+            restart=options.restart,
         )
         return submit(request, fds, CellView(notebook.new_sink()), awaited)
 

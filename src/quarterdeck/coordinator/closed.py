@@ -21,8 +21,10 @@ from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.outlet import Outlet
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
+from quarterdeck.coordinator.restarts import Restarts
 from quarterdeck.coordinator.run import CellRun, Reason
 from quarterdeck.coordinator.setups import SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
@@ -67,7 +69,18 @@ class ClosedRun:
         self._submit = submit
         self._setup_cells = setup_cells
         self._outlet = Outlet(channel)
-        self._record = RunRecord(submit.context, submit.title, submit.work, submit.source, submit.arguments)
+        self._record = RunRecord(
+            submit.context,
+            submit.title,
+            submit.work,
+            submit.source,
+            submit.arguments,
+            parent=submit.parent.run_id,
+            parent_folder=submit.parent.folder,
+            resumed_from=submit.parent.resume,
+            max_restarts=submit.max_restarts if submit.restart != "never" else 0,
+        )
+        self._restarts = Restarts(submit, channel.send)
         self._oom = OomCounter()
         self._run: CellRun | None = None
         self._starting: asyncio.Task[WorkerGroup] | None = None
@@ -119,16 +132,18 @@ class ClosedRun:
             self._record.state("restarting" if self._attempt else "starting", self._attempt)
             group = self._group = await self._start_group()
             answers: list[tuple[Outcome, list[int]]] = []
+            again = False
             try:
                 finished = await self._one_attempt(group, fds, answers)
-                if not self._again(finished):
+                again = self._again(finished)
+                if not again:
                     await self._end(finished, answers)
                     return
             finally:
                 for _, value_fds in answers:
                     close_fds(value_fds)
                 self._launcher.ended(self.run_id)
-                await (group.kill() if self._stopped else group.stop())
+                await (group.kill() if self._stopped or again else group.stop())
                 self._group = None
             self._attempt += 1
 
@@ -154,7 +169,7 @@ class ClosedRun:
             self._on_output,
             lambda _: None,
             self._attempt,
-            submit.max_restarts,
+            self._restarts.most,
         )
         for text in notices:
             self._tell(text)
@@ -175,11 +190,13 @@ class ClosedRun:
         for setup in self._setup_cells:
             await self._set_up(group, setup)
         self._record.state("running", self._attempt)
+        self._restarts.begun(self._attempt)
 
         def keep(outcome: Outcome, value_fds: list[int]) -> None:
             answers.append((outcome, value_fds))
 
-        return await self._execute(group.workers, encode(self._placed()), fds, None, keep)
+        with sampled(self._record, group.workers, self._submit.context.environ):
+            return await self._execute(group.workers, encode(self._placed()), fds, None, keep)
 
     async def _set_up(self, group: WorkerGroup, setup: SetupCell) -> None:
         """Raises SetupFailed."""
@@ -209,28 +226,24 @@ class ClosedRun:
     def _placed(self) -> RunCell | CallFunction:
         """The work, with the run and the attempt that it belongs to."""
         record = self._record
-        work = self._submit.work
-        place = RunPlace(record.run_id, work.name or self.title, str(record.folder), self._attempt)
+        work, parent = self._submit.work, self._submit.parent
+        place = RunPlace(
+            run_id=record.run_id,
+            name=work.name or self.title,
+            folder=str(record.folder),
+            attempt=self._attempt,
+            closed=True,
+            parent=parent.folder,
+            resume=parent.resume,
+        )
         work = msgspec.structs.replace(work, place=place)
-        if isinstance(work, CallFunction) and self._attempt:
-            before = record.folder / "checkpoints" / f"attempt-{self._attempt - 1}"
-            work = msgspec.structs.replace(work, checkpoint_src=str(before))
         return work
 
     def _again(self, finished: Finished) -> bool:
-        """Whether this failure is one that a new attempt may cure, and there is one left."""
-        failed = [o for o in finished.outcomes if o.state in ("error", "killed")]
-        left = self._attempt < self._submit.max_restarts
-        if self._stopped or not left or not failed or finished.root_cause is None:
-            return False
-        root = next(o for o in failed if o.rank == finished.root_cause)
-        if not (root.state == "killed" or root.recoverable):
+        """Whether another attempt follows; then this one's outcomes are on record."""
+        if self._stopped or not self._restarts.again(finished, self._attempt):
             return False
         self._record.outcomes(finished.outcomes, self._attempt)
-        self._tell(
-            f"rank {root.rank} {_what(root)}: attempt {self._attempt + 1} of "
-            f"{self._submit.max_restarts + 1} ended, starting anew."
-        )
         return True
 
     # ---- the end
@@ -293,7 +306,3 @@ class ClosedRun:
         self._stopped = self._stopped or "interrupt"  # no attempt follows
         if self._group is not None:
             await self._group.kill()
-
-
-def _what(outcome: Outcome) -> str:
-    return outcome.evalue if outcome.state == "killed" else f"raised {outcome.ename}: {outcome.evalue}"

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,9 @@ class RunRecord:
         work: RunCell | CallFunction,
         source: str = "",
         arguments: str = "",
+        **more: Any,
     ) -> None:
+        """`more`: further fields of the header."""
         code = work.code if isinstance(work, RunCell) else source
         header = RunHeader(
             name=work.name,
@@ -53,6 +56,7 @@ class RunRecord:
             arguments=arguments,
             notebook=context.notebook,
             cwd=context.cwd,
+            **more,
         )
         self._recorder = Recorder(home(context.environ, context.cwd), header)
         self._notes: dict[int, str] = {}

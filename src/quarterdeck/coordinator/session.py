@@ -20,6 +20,7 @@ from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.coordinator.setups import SetupCells, failure_words
+from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
@@ -174,7 +175,9 @@ class Session:
         """Run it; the second value says whether `mend` has something to do."""
         self.state, self.run = "busy", run
         try:
-            finished = await run.execute(raw, fds)
+            asked = [worker for worker in self.workers() if run.waits_for(worker)]
+            with sampled(self.record, asked, self.context.environ):
+                finished = await run.execute(raw, fds)
         finally:
             self.run = None
             self.state = "idle"

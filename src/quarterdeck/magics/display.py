@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from quarterdeck.client.view.sink import Bundle
+from quarterdeck.client.view.sink import Bundle, Control
 
 
 class ShellSink:
@@ -15,6 +18,7 @@ class ShellSink:
     def __init__(self, shell: InteractiveShell) -> None:
         self._publisher: Any = shell.display_pub
         self.live = hasattr(shell, "kernel")
+        self._draws_widgets = self.live and draws_widgets(shell.user_ns)
 
     def show(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
         """display_data."""
@@ -28,3 +32,27 @@ class ShellSink:
     def clear(self, wait: bool) -> None:
         """clear_output."""
         self._publisher.clear_output(wait=wait)
+
+    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+        """A widget; None where there is no page to draw it, and a saved notebook would only carry its code."""
+        if not self._draws_widgets:
+            return None
+        from quarterdeck.widgets.run_view import RunView
+
+        data: Any = RunView(folder, control, beside_output)._repr_mimebundle_()
+        bundle: Bundle = data[0] if isinstance(data, tuple) else data
+        return bundle
+
+
+def draws_widgets(namespace: dict[str, Any]) -> bool:
+    """Whether a page is there: a Jupyter server, VS Code or Colab leave signs of themselves, and what
+    executes notebooks without a page does not. `QUARTERDECK_VIEW=live` or `static` decides where this errs.
+    """
+    asked = os.environ.get("QUARTERDECK_VIEW", "")
+    if asked in ("live", "static"):
+        return asked == "live"
+    return bool(
+        os.environ.get("JPY_SESSION_NAME")
+        or namespace.get("__vsc_ipynb_file__")
+        or "google.colab" in sys.modules
+    )

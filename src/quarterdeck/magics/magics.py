@@ -88,7 +88,7 @@ class QuarterdeckMagics(Magics):
     def _started(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
         """Run it, or send it on its way."""
         try:
-            if getattr(asked, "fresh", False):
+            if options.closed_by(asked):
                 run = submit_cell(code, names, wanted, asked.session, awaited=not asked.background)
                 if not asked.background:
                     if asked.as_:

@@ -6,13 +6,13 @@ import argparse
 import difflib
 import functools
 import shlex
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from quarterdeck.client.session import CellOptions
 from quarterdeck.client.sessions import check_name
 from quarterdeck.errors import UsageError
-from quarterdeck.protocol.messages import GroupSpec
-
+from quarterdeck.metrics.tensorboard import event_folder
+from quarterdeck.protocol.messages import GroupSpec, Restart
 _WORDS = ("auto", "gpu", "cpu")
 
 
@@ -74,6 +74,12 @@ def ranks(text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of restarts: write 0 or more")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text.removesuffix("s"))
@@ -119,6 +125,10 @@ def _session(text: str) -> str:
     return check_name(text)
 
 
+def _event_folder(text: str) -> str:
+    return event_folder(text)
+
+
 def _identifier(text: str) -> str:
     if not text.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is no name")
@@ -139,6 +149,10 @@ def _add_cell_options(parser: Parser) -> None:
     parser.add_argument(
         "--seed", type=int, help="seed random, numpy and torch from this and the rank before the cell"
     )
+    parser.add_argument(
+        "--tensorboard", type=_event_folder, default="", metavar="DIR",
+        help="also write what is logged as TensorBoard's event files, under DIR/RUN/rank-R",
+    )  # fmt: skip
     parser.add_argument("--name", default="", help="a name for the run, in messages and in its log folder")
     parser.add_argument(
         "--setup", action="store_true",
@@ -165,6 +179,15 @@ def distributed_parser() -> Parser:
     parser.add_argument(
         "--fresh", action="store_true",
         help="run in a group of its own, forked for it: it neither sees nor changes the session's variables",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-restarts", type=_count, metavar="N",
+        help="run in a group of its own, as with --fresh, and start it anew up to N times after a failure",
+    )  # fmt: skip
+    parser.add_argument(
+        "--restart", choices=get_args(Restart), metavar="WHEN",
+        help="what --max-restarts is for: recoverable (default: a rank was killed or lost, or raised "
+        "qd.RecoverableError), always (any error of the cell's code) or never",
     )  # fmt: skip
     _add_cell_options(parser)
     return parser
@@ -242,6 +265,9 @@ def cell_options(options: argparse.Namespace) -> CellOptions:
         collective_timeout_s=options.collective_timeout,
         seed=options.seed,
         name=options.name,
+        tensorboard=options.tensorboard,
+        max_restarts=getattr(options, "max_restarts", None),
+        restart=getattr(options, "restart", None) or "recoverable",
         setup=options.setup,
         recorded=bool(options.name or options.as_ or options.background),
     )
@@ -258,19 +284,35 @@ def pull_target(options: argparse.Namespace) -> str:
     return str(target)
 
 
+def closed_by(options: argparse.Namespace) -> str:
+    """The option that gives the cell a group of its own; "" if there is none."""
+    for option, value in (
+        ("--fresh", getattr(options, "fresh", False)),
+        ("--max-restarts", getattr(options, "max_restarts", None) is not None),
+    ):
+        if value:
+            return option
+    return ""
+
+
 def check_together(magic: str, options: argparse.Namespace) -> None:
     """Options that exclude each other."""
-    fresh = getattr(options, "fresh", False)
+    own = closed_by(options)
     for one, other, why in (
-        (fresh, options.ranks, "`--fresh` runs on all ranks of its own group: leave `--ranks` out."),
-        (fresh, options.setup, "A `--setup` cell belongs to the session: leave `--fresh` out."),
+        (own, options.ranks, f"`{own}` runs on all ranks of a group of its own: leave `--ranks` out."),
+        (own, options.setup, f"A `--setup` cell belongs to the session: leave `{own}` out."),
         (options.background, options.debug, "`--debug` runs in this process: leave `--background` out."),
         (
             options.background,
             options.setup,
             "A `--setup` cell has to be over before the next: no `--background`.",
         ),
-        (fresh, options.debug, "`--debug` runs in this process: leave `--fresh` out."),
+        (own, options.debug, f"`--debug` runs in this process: leave `{own}` out."),
+        (
+            getattr(options, "restart", None),
+            getattr(options, "max_restarts", None) is None,
+            "`--restart` says what is worth a restart: add `--max-restarts N`, how many there may be.",
+        ),
     ):
         if one and other:
             raise UsageError(f"{magic}: {why}")

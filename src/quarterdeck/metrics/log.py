@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable
 from operator import index
 from time import time_ns
 from typing import Any
@@ -21,12 +20,7 @@ from quarterdeck.metrics import late
 from quarterdeck.metrics.scalars import OnGpu, flat, plain_types
 from quarterdeck.metrics.writer import Writer, path_of
 
-__all__ = ["flush", "log", "on_first_write"]
-
-on_first_write: Callable[[Context], None] | None = None
-"""Called once for each context, when its file is there and before anything is in it. Forked children do not
-call it: what it needs, a channel to the agent, belongs to their parent.
-"""
+__all__ = ["flush", "log"]
 
 _writer: Writer | None = None
 _lock = threading.RLock()
@@ -108,24 +102,18 @@ def _writer_for(context: Context) -> Writer:
     global _writer
     with _lock:
         if _writer is None or _writer.path != path_of(context):
-            _writer = Writer(context, _opened)
+            _writer = Writer(context)
         _writer.context = context
         return _writer
 
 
-def _opened(context: Context) -> None:
-    if on_first_write is not None:
-        on_first_write(context)
-
-
 def _in_child() -> None:
     """Nothing of the parent's that its threads may have held, nothing that it is about to write itself."""
-    global _writer, _lock, on_first_write
+    global _writer, _lock
     _lock = threading.RLock()
-    on_first_write = None
     late.waiting.clear()
     if _writer is not None:
-        _writer = Writer(_writer.context, _opened, _writer.step)
+        _writer = Writer(_writer.context, _writer.step)
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -40,6 +40,12 @@ class Columns:
         for offset, column in enumerate(self.values, 3):
             column.extend([numbers[place + offset] for place in places])
 
+    def forget(self) -> None:
+        """For readers that need each record once."""
+        del self.steps[:], self.times[:]
+        for column in self.values:
+            del column[:]
+
     def take_block(self, data: bytes, start: int, count: int) -> bool:
         """`count` records at once; none, and False, if they are not all whole and of this layout."""
         words, width = array("q"), self.layout.size_bytes // WORD

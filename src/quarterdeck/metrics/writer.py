@@ -24,7 +24,7 @@ class Writer:
     No method raises OSError: the first one is told on stderr, and what could not be written is lost.
     """
 
-    def __init__(self, context: Context, opened: Callable[[Context], None], step: int = -1) -> None:
+    def __init__(self, context: Context, step: int = -1) -> None:
         self.context = context
         self.attempt = context.attempt
         self.path = path_of(context)
@@ -34,7 +34,6 @@ class Writer:
         """Those whose names are in the file."""
         self.append: Callable[[bytes], int | None] = len
         """One write. Only with something in `layouts`: there is a file then."""
-        self._opened = opened
         self._file: FileIO | None = None
         self._told = False
         self._lock = threading.RLock()  # a signal handler may log, too
@@ -100,5 +99,5 @@ class Writer:
                 self.lost(error)
                 return False
             self.append = self._file.write
-            self._opened(self.context)
+            self.context.announce()
             return True

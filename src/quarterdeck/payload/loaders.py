@@ -144,6 +144,13 @@ def load_storage(buffer: Any, was_on_gpu: bool) -> Any:
     return storage
 
 
+def load_typed_storage(storage: Any, dtype: Any) -> Any:
+    """What torch's own reductions of tensors hold: those of subclasses, quantised and conjugate ones."""
+    import torch
+
+    return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
 def load_tensor(
     storage: Any,
     dtype: Any,

@@ -128,10 +128,12 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._namespace = namespace
         self._known, self._remember = known, remember
         self._cells: set[int] = set()
-        self._storages: dict[tuple[int, int], _Storage] = {}
+        self._storages: dict[tuple[str, int, int], _Storage] = {}
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
         self._tensor = getattr(torch, "Tensor", None)
         self._array = getattr(numpy, "ndarray", None)
+        self._untyped_storage = getattr(torch, "UntypedStorage", None)
+        self._typed_storage = getattr(getattr(torch, "storage", None), "TypedStorage", None)
         self._stateful = _stateful_types(torch)
 
     def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
@@ -150,6 +152,10 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_cell(obj)
         if kind is self._tensor and _is_plain(obj):
             return self._reduce_tensor(obj)
+        if kind is self._typed_storage and _is_reachable(obj._untyped_storage):
+            return loaders.load_typed_storage, (self._held(obj._untyped_storage), obj.dtype)
+        if kind is self._untyped_storage and _is_reachable(obj):
+            return self._held(obj).__reduce__()
         if self._stateful and issubclass(kind, self._stateful):
             return self._reduce_stateful(obj)
         if kind is self._array and _is_scattered(obj):
@@ -180,12 +186,17 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return tuple(found for package in packages for found in _loaded_below(package.__name__, words))
 
     def _reduce_tensor(self, tensor: Any) -> tuple[Any, ...]:
-        storage = tensor.untyped_storage()
-        key = storage.data_ptr(), storage.nbytes()
+        storage = self._held(tensor.untyped_storage())
+        view = tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+        return loaders.load_tensor, (storage, tensor.dtype, *view, tensor.requires_grad)
+
+    def _held(self, storage: Any) -> _Storage:
+        """The same for every object that stands for this memory. What torch's own reductions leave in the
+        stream comes here, too: theirs of a storage could not be loaded where its GPU is missing."""
+        key = str(storage.device), storage.data_ptr(), storage.nbytes()
         if key not in self._storages:
             self._storages[key] = _Storage(storage)
-        view = tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
-        return loaders.load_tensor, (self._storages[key], tensor.dtype, *view, tensor.requires_grad)
+        return self._storages[key]
 
     def _reduce_stateful(self, obj: Any) -> Any:
         travel_id = self._known(obj) if self._known else None
@@ -216,11 +227,15 @@ def _stateful_types(torch: Any) -> tuple[type, ...]:
     return tuple(cls for cls in found if isinstance(cls, type))
 
 
+def _is_reachable(memory: Any) -> bool:
+    return memory.device.type in ("cpu", "cuda")
+
+
 def _is_plain(tensor: Any) -> bool:
     """Whether storage, dtype and strides say everything about a tensor. conj and neg views carry a bit
     beside them, which torch's own reduction keeps."""
     return (
-        tensor.device.type in ("cpu", "cuda")
+        _is_reachable(tensor)
         and tensor.layout is sys.modules["torch"].strided
         and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or tensor._is_zerotensor())
         and not (tensor.is_nested or vars(tensor) or tensor._backward_hooks)

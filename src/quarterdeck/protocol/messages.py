@@ -17,6 +17,8 @@ from typing import Literal
 
 import msgspec
 
+Restart = Literal["recoverable", "always", "never"]
+
 Owner = Literal["worker", "notebook"]
 """Who a name in a worker's namespace belongs to: bound by a worker cell, or travelled from the notebook."""
 
@@ -45,6 +47,22 @@ class RunPlace(msgspec.Struct, omit_defaults=True, frozen=True):
     name: str = ""
     folder: str = ""
     attempt: int = 0
+    closed: bool = False
+    """It has a group of its own, so it has checkpoints of its own, attempt by attempt."""
+    parent: str = ""
+    """Folder of the run that this one continues."""
+    resume: str = ""
+    """Where that has its checkpoints, or the one that the user named."""
+
+
+class Parent(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The earlier run that a new one continues (`--resume`); all empty without one."""
+
+    run_id: str = ""
+    folder: str = ""
+    """Of that run; empty for checkpoints that belong to no run."""
+    resume: str = ""
+    """Folder of its checkpoints, or the one checkpoint that the user named."""
 
 
 class GroupSpec(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -165,6 +183,8 @@ class _Work(Message, kw_only=True):
     """Bounds the whole run; kept by the coordinator."""
     collective_timeout_s: float | None = None
     """Bounds one collective; set on the process group for this run."""
+    tensorboard: str = ""
+    """Folder for event files of what is logged; none if empty."""
 
 
 class RunCell(_Work, kw_only=True):
@@ -190,8 +210,8 @@ class CallFunction(_Work, kw_only=True):
     function: Payload
     """`data` is what `spawn_helper` takes as `fn`."""
     kwargs: Payload
-    checkpoint_src: str = ""
-    """Folder of the checkpoints of the attempt before; filled in by the coordinator."""
+    deck_fields: list[str] = []
+    """The automatic decks of the run."""
 
 
 class Submit(Message):
@@ -208,6 +228,11 @@ class Submit(Message):
     session: str = "default"
     """Whose set-up cells are run first."""
     max_restarts: int = 0
+    restart: Restart = "recoverable"
+    """What is worth another attempt. recoverable: a rank was killed or lost, or raised RecoverableError;
+    always: whatever user code did, unless it could not run at all.
+    """
+    parent: Parent = Parent()
 
 
 class Install(Message):
@@ -272,6 +297,8 @@ class Notice(Message):
 
     text: str
     level: Literal["info", "warning"] = "info"
+    key: str = ""
+    """It replaces the line that this call has sent with this key."""
 
 
 class Refused(Message):
@@ -396,7 +423,7 @@ class Outcome(Message):
     recoverable: bool = False
     """The exception was a RecoverableError."""
     installed: bool = True
-    """Whether what travelled with the cell was unpickled; if not, the cell's first line was not reached."""
+    """Whether what travelled with it was unpickled; if not, its first line was not reached."""
     group: Literal["auto", "user", "none"] = "auto"
     """Whose process group the rank is left with."""
     lost: list[str] = []

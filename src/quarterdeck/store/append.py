@@ -12,6 +12,8 @@ class Appender:
     """
 
     def __init__(self, path: Path) -> None:
+        self.size_bytes = 0
+        """What it has written, also of writes that failed in the middle."""
         self._path = path
         self._descriptor = -1
         self._torn = False
@@ -20,7 +22,9 @@ class Appender:
         self._open()
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            written = os.write(self._descriptor, rest)
+            self.size_bytes += written
+            rest = rest[written:]
 
     def line(self, data: bytes) -> None:
         """`data` and a newline. What a failed line left behind never swallows the next one."""

@@ -72,7 +72,13 @@ class RunHeader(msgspec.Struct):
     environment: dict[str, str] = {}
     """Versions, commit, machine: see `environment.describe`."""
     parent: str = ""
-    """The run that this one continues."""
+    """The run that this one continues, by its id."""
+    parent_folder: str = ""
+    """Where that was then; see `history.parent_of`."""
+    resumed_from: str = ""
+    """The folder of checkpoints, or the one checkpoint, that it began with."""
+    max_restarts: int = 0
+    """Of a closed run: attempts there may be after the first."""
 
 
 class _Event(msgspec.Struct, tag_field="event"):

@@ -23,6 +23,7 @@ from quarterdeck.store.append import Appender
 from quarterdeck.store.format import EVENTS, HEADER, Event, RunHeader, encode, log_name, result_name
 from quarterdeck.store.home import fallback, keep_out_of_git
 from quarterdeck.store.keeper import Keeper
+from quarterdeck.store.output import OutputIndex
 
 _SLUG_CHARS = 60
 
@@ -47,6 +48,7 @@ class Recorder:
         self._tried = False
         self._complete = True
         self._files: dict[str, Appender] = {}
+        self._index: OutputIndex | None = None
 
     @property
     def run_id(self) -> str:
@@ -76,15 +78,21 @@ class Recorder:
         self._fail(reason)
 
     def write(self, output: Output) -> None:
-        """The text of an output, at the end of its rank's log."""
+        """The text of an output, at the end of its rank's log; then its time and length, in `output.bin`."""
         text = output.text or (output.data.get("text/plain", "") + "\n" if output.kind == "result" else "")
         if not text:
             return
         self.open()
+        log = self._file(log_name(output.rank))
+        before = log.size_bytes
         try:
-            self._file(log_name(output.rank)).text(text.encode("utf-8", "replace"))
+            log.text(text.encode("utf-8", "replace"))
         except OSError as error:
             self._fail(error.strerror or str(error))
+        with suppress(OSError):  # of no use without the logs, which are complete without it
+            self._index_of(self.folder).wrote(
+                output.rank, output.kind, time.time_ns(), log.size_bytes - before
+            )
 
     def event(self, event: Event) -> None:
         """When it returns, the event outlives this process (or `notice` says that it does not)."""
@@ -101,6 +109,13 @@ class Recorder:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+        if self._index is not None:
+            self._index.close()
+
+    def _index_of(self, folder: Path) -> OutputIndex:
+        if self._index is None:
+            self._index = OutputIndex(folder)
+        return self._index
 
     def _file(self, name: str) -> Appender:
         if name not in self._files:

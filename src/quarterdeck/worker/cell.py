@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from quarterdeck.errors import RecoverableError
 from quarterdeck.protocol.messages import CallFunction, Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
@@ -57,6 +58,7 @@ def outcome_of(shell: WorkerShell, error: BaseException | None) -> Outcome:
     outcome.ename = type(error).__name__
     outcome.evalue = text_of(error)
     outcome.secondary = is_secondary(error)
+    outcome.recoverable = isinstance(error, RecoverableError)
     if isinstance(error, SystemExit):
         outcome.exitcode = error.code & 0xFF if isinstance(error.code, int) else 1
     outcome.missing_name = _missing_name(shell, error)

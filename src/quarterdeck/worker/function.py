@@ -7,16 +7,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from quarterdeck.context import current
-from quarterdeck.errors import RecoverableError
+from quarterdeck.context import Context, current
+from quarterdeck.decks.fields import keep_fields
+
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
-from quarterdeck.payload.pickler import dumps, loads
+from quarterdeck.payload.pickler import dumps, load_function, loads
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
 from quarterdeck.worker.cell import forget_traceback, know_sources, outcome_of
 from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
@@ -36,16 +38,18 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     sys.argv = [""]  # argparse in a script's main() must not see our own arguments
     result: ElasticWorkerResult | None = None
     error: BaseException | None = None
+    installed = True
     try:
         interrupts.arm()
         result = _spawn(shell, call, memfd)
     except BaseException as raised:
         error = raised
+        installed = _was_loaded(raised)
         _render(shell, raised)
     finally:
         interrupts.disarm()
     outcome = outcome_of(shell, error)
-    outcome.recoverable = isinstance(error, RecoverableError)
+    outcome.installed = installed
     outcome.annotations = {str(name): str(value) for name, value in current().annotations.items()}
     out = _attach(shell, outcome, result, error)
     forget_traceback(error)
@@ -58,16 +62,25 @@ def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> Elastic
 
     kwargs = loads(call.kwargs.data, buffers(call.kwargs), shell.user_ns)
     context = current()
-    place = context.run_dir / "checkpoints" / f"attempt-{call.place.attempt}" / f"rank-{context.rank}"
-    source = Path(call.checkpoint_src) / f"rank-{context.rank}" if call.checkpoint_src else None
+    _choose_decks(context, call)
+    raw = str(context.run_dir / "raw" / f"rank-{context.rank}")
     with receiving(shell.user_ns, None, buffers(call.function)):
-        return spawn_helper(
-            call.function.data,
-            str(context.run_dir / "raw" / f"rank-{context.rank}"),
-            str(place),
-            None if source is None else str(source),
-            kwargs,
-        )
+        return spawn_helper(call.function.data, raw, None, None, kwargs)
+
+
+def _was_loaded(error: BaseException) -> bool:
+    """Whether the function itself was reached, or its unpickling raised this, or that of its arguments."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if spawn_helper.__code__ not in codes:
+        return False
+    return load_function.__code__ not in codes[codes.index(spawn_helper.__code__) :][1:2]
+
+
+def _choose_decks(context: Context, call: CallFunction) -> None:
+    context.deck_fields = tuple(call.deck_fields)
+    if context.rank == 0:
+        with suppress(OSError):
+            keep_fields(context.run_dir, context.deck_fields)
 
 
 def _render(shell: WorkerShell, error: BaseException) -> None:

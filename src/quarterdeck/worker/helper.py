@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from quarterdeck.context import entered
+from quarterdeck.decks.arguments import called
 from quarterdeck.payload.pickler import load_function
 
 
@@ -46,4 +47,5 @@ def spawn_helper(
     """
     with entered(raw_output_prefix, checkpoint_dest, checkpoint_src) as context:
         function = load_function(fn)
-        return ElasticWorkerResult(return_value=function(**kwargs), decks=context.decks)
+        value = called(function, kwargs, context)
+        return ElasticWorkerResult(return_value=value, decks=list(context.decks))

@@ -21,13 +21,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from quarterdeck.context import Context, working_for
-from quarterdeck.metrics import log
+from quarterdeck.context import working_for
+from quarterdeck.metrics import hooks, log, progress
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import (
     CallFunction,
@@ -55,7 +54,10 @@ from quarterdeck.worker.function import call_function
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.names import Names
+from quarterdeck.worker.phases import Phases
+from quarterdeck.worker.place import context_of
 from quarterdeck.worker.shell import WorkerShell
+from quarterdeck.worker.watch import Watch, Watcher
 
 
 def serve(channel_fd: int) -> None:
@@ -74,6 +76,8 @@ class _Worker:
     rank: int = 0
     world_size: int = 1
     pid: int = field(default_factory=os.getpid)
+    phases: Phases = field(default_factory=Phases)
+    watcher: Watcher = field(default_factory=Watcher)
 
     def run(self) -> None:
         self.channel.send(Started(pid=os.getpid()))
@@ -108,13 +112,14 @@ class _Worker:
         self.emitter = output.Emitter(self.channel.send)
         self.shell.emitter = self.emitter
         output.install(self.emitter)
-        log.on_first_write = self._tell_logged
+        hooks.install()
+        progress.claim()
         sys.breakpointhook = _no_breakpoint
         builtins.input = _no_input
         self.names = Names(self.shell.user_ns)
         self.group = Group()
 
-    def _tell_logged(self, _context: Context) -> None:
+    def _tell_logged(self) -> None:
         self.emitter.show(Output(rank=self.rank, kind="logged"))
 
     # ---- service thread
@@ -195,7 +200,8 @@ class _Worker:
                 setup.take_over(join)
             setup.export_rank(join)
             device = setup.select_device(join.device)
-            joined = self.group.join(join, listen_fd)
+            with self.phases.joining(join.fresh):
+                joined = self.group.join(join, listen_fd)
         except BaseException as error:
             return Joined(incarnation=join.incarnation, error=f"{type(error).__name__}: {error}")
         self.names.inject(
@@ -230,20 +236,14 @@ class _Worker:
     @contextmanager
     def _working(self, work: RunCell | CallFunction) -> Iterator[None]:
         """What user code finds around it."""
-        place = work.place
-        context = Context(
-            run_id=place.run_id,
-            name=place.name or work.name,
-            rank=self.rank,
-            local_rank=self.rank,
-            world_size=self.world_size,
-            attempt=place.attempt,
-            run_dir=Path(place.folder),
-        )
+        context = context_of(work, self.rank, self.world_size)
+        watch = Watch(context, self.phases.take(), self._tell_logged, work.tensorboard)
+        context.announce = watch.announce
         with (
             setup.environment(work.environ),
             self.group.cell(work.collective_timeout_s),
             working_for(context),
+            self.watcher.watching(watch),
         ):
             try:
                 yield

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from quarterdeck.client.view import html
-from quarterdeck.client.view.chart import Chart
 from quarterdeck.client.view.outputs import Outputs
 from quarterdeck.client.view.rows import NOWHERE, Kind, Row, Rows
+from quarterdeck.client.view.run_display import RunDisplay
 from quarterdeck.client.view.screen import LINE_LIMIT, Screen, Stream
 from quarterdeck.client.view.segments import Rich
-from quarterdeck.client.view.sink import Sink
+from quarterdeck.client.view.sink import Control, Sink
 from quarterdeck.client.view.terminal import PrintedOutputs
 from quarterdeck.protocol.messages import Output
 
@@ -50,11 +51,16 @@ class CellView:
         self._clear_later: set[int] = set()
         self._burst_s = BURST * INTERVAL_S if sink.live else 0.0
         self._spent_until = float("-inf")
-        self._chart = Chart(sink)
+        self._control = _StopOf()
+        self._run = RunDisplay(sink, self._control)
 
     def begin(self, world_size: int, log_dir: str = "") -> None:
         """Say how large the group is (it decides about rank chips) and where its full log lies."""
         self._outputs.world_size, self._outputs.log_dir = world_size, log_dir
+
+    def stoppable(self, stop: Callable[[], None]) -> None:
+        """What the live view's Stop button does, from now to `finish`."""
+        self._control.ask, self._control.can_stop = stop, True
 
     # ---- content
 
@@ -62,7 +68,7 @@ class CellView:
         """Take one output of a rank. Shows nothing yet."""
         rank = output.rank
         if output.kind == "logged":
-            self._chart.seen(self._clock())
+            self._run.seen(self._clock())
             return
         if output.kind == "clear":
             self._clear_later.add(rank)
@@ -80,6 +86,7 @@ class CellView:
 
     def notice(self, text: str, level: Literal["info", "warning"] = "info", *, key: str = "") -> None:
         """A line of ours. With a key it replaces the one shown with this key; empty text takes that away."""
+        self._control.heard(text)
         row = self._notices.pop(key, None) if key else None
         if row is not None and row.place is not None and not text:
             self._outputs.remove(row)
@@ -105,17 +112,20 @@ class CellView:
                 self._rows.close(rank, row)
         self._displays.clear()
         self.flush(force=True)
+        self._control.can_stop = False
         self._draw(self._clock(), force=True)
         self.flush(force=True)  # a notice instead of the picture
 
     def _draw(self, now: float, *, force: bool = False) -> None:
-        due_in = self._chart.due_in(now)
+        due_in = self._run.due_in(now)
         if due_in is not None and (force or due_in == 0.0) and self._outputs.log_dir:
             try:
-                self._chart.draw(self._outputs.log_dir, now)
+                self._run.draw(Path(self._outputs.log_dir), now, last=force)
+                if self._run.trouble:
+                    self.notice(self._run.trouble, level="warning", key="view")
             except Exception as error:  # of matplotlib, for one: no reason to end a run
-                self._chart.give_up()
-                self.notice(f"The curves cannot be drawn: {type(error).__name__}: {error}", level="warning")
+                self._run.give_up()
+                self.notice(f"The run cannot be drawn: {type(error).__name__}: {error}", level="warning")
 
     # ---- showing
 
@@ -123,6 +133,8 @@ class CellView:
         """Show what changed if it is time."""
         now = self._clock() if now is None else now
         if (now >= self._spent_until - self._burst_s or force) and self._outputs.dirty:
+            if self._outputs.stale:
+                self._run.cleared()
             sent = self._outputs.publish()
             self._spent_until = max(now, self._spent_until) + max(self._interval, sent / BYTES_PER_S)
         self._draw(now)
@@ -130,7 +142,7 @@ class CellView:
     def next_flush_in(self, now: float | None = None) -> float | None:
         """Seconds until flush() has something to do; None: not before the next output."""
         now = self._clock() if now is None else now
-        drawing = self._chart.due_in(now)
+        drawing = self._run.due_in(now)
         if not self._outputs.dirty:
             return drawing
         text = max(0.0, self._spent_until - self._burst_s - now)
@@ -188,3 +200,19 @@ class CellView:
         if rows and not any(row.members for row in self._outputs.rows()):
             for notice in self._outputs.restart():
                 self._outputs.add(notice, NOWHERE)
+
+
+class _StopOf(Control):
+    """The live view's way to stop what the cell runs."""
+
+    def __init__(self) -> None:
+        self.ask: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        self.stopping = self.stopping or "asked"
+        self.ask()
+
+    def heard(self, text: str) -> None:
+        """Once it is asked for, what the coordinator tells is about that."""
+        if self.stopping and text:
+            self.stopping = text

@@ -1,5 +1,5 @@
-"""Runs as tables: one run with its ranks, and the history, newest first. HTML that follows the theme, and
-text.
+"""Runs as tables: the history, newest first, and the rows of one run's ranks. HTML that follows the theme,
+and text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from quarterdeck.store.format import RunHeader
 from quarterdeck.store.history import StoredRun
 
 _SHOWN_CHARS = 80
-_RANK_HEADS = ["rank", "state", "value", "last line"]
 _METRICS_SHOWN = 3
 _CALL_CHARS = 40
 _STATES = {
@@ -39,30 +38,6 @@ _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
 _FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
 
-def one(run: StoredRun, state: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """A run as a mime bundle: what it is and how it is, then a row per rank."""
-    head = [
-        called(run.header),
-        state.capitalize(),
-        *([_duration(run)] if run.started_unix_ns else []),
-        *([f"attempt {run.attempt}"] if run.attempt else []),
-    ]
-    rows = [_rank_row(run, outcome) for outcome in outcomes]
-    reason = run.reason if run.terminal else ""
-    plain = [
-        ", ".join(head),
-        *([reason] if reason else []),
-        *_plain(_RANK_HEADS, rows),
-    ]
-    details = ", ".join([*head[2:], run.run_id])
-    html = [
-        f'<div style="font-weight:600">{escape(head[0])} {_state(state)} {_faint(details)}</div>',
-        f"<div>{_faint(reason)}</div>" if reason else "",
-        _html(_RANK_HEADS, [[escape(c) for c in row] for row in rows]) if rows else "",
-    ]
-    return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
-
-
 def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     """The newest runs as a mime bundle; `total` is how many there are, chosen from so many."""
     if not runs:
@@ -77,8 +52,8 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     rest = total - len(runs)
     more = [f"and {rest:,} older: qd.runs(limit=...) shows more"] if rest else []
     return {
-        "text/plain": "\n".join([*_plain(heads, plain), *more]),
-        "text/html": _html(heads, html) + "".join(f"<div>{_faint(line)}</div>" for line in more),
+        "text/plain": "\n".join([*plain_table(heads, plain), *more]),
+        "text/html": html_table(heads, html) + "".join(f"<div>{_faint(line)}</div>" for line in more),
     }
 
 
@@ -110,7 +85,7 @@ def _metrics(run: StoredRun) -> str:
     return ", ".join(words[:_METRICS_SHOWN]) + ("…" if len(words) > _METRICS_SHOWN else "")
 
 
-def _rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
+def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
     what = outcome.text if outcome.state == "ok" else _what(outcome)
     lines = [line for line in run.log(outcome.rank).splitlines() if line.strip()]
     state = _RANK_WORDS.get(outcome.state, outcome.state)
@@ -141,7 +116,7 @@ def _state(state: str) -> str:
     return f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {state.capitalize()}</span>'
 
 
-def _html(heads: list[str], rows: list[list[str]]) -> str:
+def html_table(heads: list[str], rows: list[list[str]]) -> str:
     style = "padding:4px 16px 4px 0;text-align:left;vertical-align:top"
     head = "".join(f'<th style="{style};font-weight:500;{_FAINT}">{escape(h)}</th>' for h in heads)
     body = "".join("<tr>" + "".join(f'<td style="{style}">{c}</td>' for c in row) + "</tr>" for row in rows)
@@ -151,7 +126,7 @@ def _html(heads: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def _plain(heads: list[str], rows: list[list[str]]) -> list[str]:
+def plain_table(heads: list[str], rows: list[list[str]]) -> list[str]:
     if not rows:
         return []
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 Bundle = Mapping[str, Any]
 """A mime bundle: JSON values for JSON types, base64 text for binary types."""
+
+
+class Control:
+    """What a live view can do about its run. Of a run that nobody here can stop: this class itself."""
+
+    can_stop = False
+    stopping = ""
+    """How far a stop has come, in words; "" if nobody asked."""
+
+    def stop(self) -> None:
+        """Ask for the run's end; asked again, a step of the ladder is skipped. From any thread."""
 
 
 class Sink(Protocol):
@@ -24,6 +36,11 @@ class Sink(Protocol):
     def clear(self, wait: bool) -> None:
         """Remove all outputs of the cell; with `wait` when the next one comes."""
 
+    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+        """A view that follows the run of that folder by itself, to be shown; None where nobody could see it.
+        `beside_output`: what the ranks write is shown already.
+        """
+
 
 class PrintSink:
     """A script's: plain text on the standard output."""
@@ -38,3 +55,6 @@ class PrintSink:
 
     def clear(self, wait: bool) -> None:
         """What is printed stays."""
+
+    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+        return None

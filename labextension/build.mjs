@@ -1,0 +1,16 @@
+// Bundles src/index.ts into the one file that the widget ships. The same sources always give the same bytes.
+import { build } from "esbuild";
+
+const outfile = process.argv[2] ?? "../src/quarterdeck/widgets/static/run_view.js";
+await build({
+  entryPoints: ["src/index.ts"],
+  outfile,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  charset: "utf8",
+  legalComments: "inline",
+  loader: { ".css": "text" },
+  logLevel: "warning",
+});

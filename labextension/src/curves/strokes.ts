@@ -1,0 +1,96 @@
+/** What a chart draws: one stroke for each line, with its colour and its points, smoothed if wanted. Pure. */
+
+import { RUN_DASHES } from "./colours";
+import type { Colours } from "./colours";
+import type { Line, Lines } from "./data";
+import type { Key, Look } from "./look";
+import { smooth } from "./smooth";
+import type { Column } from "./trace";
+
+export interface Stroke {
+  key: Key;
+  label: string;
+  colour: string;
+  width: number;
+  dash: readonly number[];
+  alpha: number;
+  line: Line;
+  column: Column;
+  /** The values as they are, drawn faintly below the smoothed ones. */
+  raw: Column | null;
+}
+
+/** A run that this one is compared with: its mean. */
+export interface OtherLine {
+  key: Key;
+  label: string;
+  at: number;
+  line: Line;
+}
+
+/** Strokes from the lowest to the topmost: ranks, other runs, the mean. */
+export function strokesOf(lines: Lines, others: readonly OtherLine[], look: Look, colours: Colours): Stroke[] {
+  const strokes: Stroke[] = [];
+  const mean = lines.get("mean");
+  for (const rank of look.ranks) {
+    const line = lines.get(rank);
+    if (line && look.shows(rank) && !(look.single && mean)) strokes.push(stroke(rank, `rank ${rank}`, line, look, rankStyle(rank, colours)));
+  }
+  for (const other of others) {
+    const dash = RUN_DASHES[other.at % RUN_DASHES.length] ?? [];
+    const colour = colours.runs[other.at % colours.runs.length] ?? colours.fg2;
+    if (look.shows(other.key)) {
+      strokes.push(stroke(other.key, other.label, other.line, look, { colour, width: 1.25, dash, alpha: 1 }));
+    }
+  }
+  const style = { colour: colours.mean, width: 2, dash: [], alpha: 1 };
+  if (mean && look.shows("mean")) strokes.push(stroke("mean", look.single ? "this run" : "mean", mean, look, style));
+  return strokes;
+}
+
+interface Style {
+  colour: string;
+  width: number;
+  dash: readonly number[];
+  alpha: number;
+}
+
+function rankStyle(rank: number, colours: Colours): Style {
+  const colour = colours.ranks[rank % 8] ?? colours.fg2;
+  return { colour, width: 1, dash: rank % 8 >= 4 ? [4, 3] : [], alpha: 0.8 };
+}
+
+function stroke(key: Key, label: string, line: Line, look: Look, style: Style): Stroke {
+  const raw = plain(line, look);
+  const smoothed = look.smoothing > 0 ? averaged(line, look, raw) : null;
+  return { key, label, line, ...style, ...faded(key, style, look), column: smoothed ?? raw, raw: smoothed ? raw : null };
+}
+
+function faded(key: Key, style: Style, look: Look): Pick<Style, "width" | "alpha"> {
+  if (look.focus === null) return style;
+  return look.focus === key ? { width: Math.max(2, style.width), alpha: 1 } : { width: style.width, alpha: 0.25 };
+}
+
+/** The columns of a line as they are. */
+export function plain(line: Line, look: Look): Column {
+  const x = look.x === "step" ? line.step : line.time;
+  return { x, low: line.min, high: line.max, middle: line.mean, count: line.count };
+}
+
+interface Kept {
+  version: number;
+  weight: number;
+  values: Float64Array;
+}
+
+const kept = new WeakMap<Line, Kept>();
+
+function averaged(line: Line, look: Look, raw: Column): Column {
+  let known = kept.get(line);
+  if (!known || known.version !== line.version || known.weight !== look.smoothing) {
+    known = { version: line.version, weight: look.smoothing, values: new Float64Array(line.count) };
+    smooth(line.mean, line.count, look.smoothing, known.values);
+    kept.set(line, known);
+  }
+  return { ...raw, low: known.values, high: known.values, middle: known.values };
+}

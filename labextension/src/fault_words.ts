@@ -1,0 +1,48 @@
+/** A fault's headline, its evidence in two columns, and the report as plain text. Pure: no DOM. Called by faults.ts. */
+
+import type { Fault } from "./protocol";
+
+export interface Evidence {
+  readonly label: string;
+  readonly text: string;
+}
+
+/** "Earlier: ..." and "Also: ..." stand before what is not the root cause. */
+export function headline(fault: Fault, root: Fault | undefined): string {
+  if (root === undefined || fault === root) return fault.title;
+  const word = fault.attempt < root.attempt ? "Earlier" : "Also";
+  return `${word}: ${fault.title.replace(/^(Ranks?|The) /, (found) => found.toLowerCase())}`;
+}
+
+/** A headline's parts, in turn outside and inside code: the name of an exception is code. */
+export function headlineParts(text: string): [before: string, code: string, after: string] {
+  const found = /^((?:Earlier: |Also: )?)([A-Za-z_][\w.]*)( on ranks? \d.*)$/s.exec(text);
+  const [, before = "", code = "", after = ""] = found ?? [];
+  return found === null ? [text, "", ""] : [before, code, after];
+}
+
+/** An item "Label: text" in two; an item without a label stands below the label of the one before. */
+export function evidence(items: readonly string[]): Evidence[] {
+  return items.map((item, at) => {
+    const [, label = "", text = ""] = /^([A-Z][^:\n]{0,39}): +(.+)$/s.exec(item) ?? [];
+    return label === "" ? { label: at === 0 ? "Evidence" : "", text: item } : { label, text };
+  });
+}
+
+export function report(faults: readonly Fault[]): string {
+  const root = rootOf(faults);
+  const one = (fault: Fault, at: number): string =>
+    [
+      `${at + 1}. ${headline(fault, root)}`,
+      fault.detail,
+      fault.evidence.join("\n"),
+      fault.traceback.replace(/\n+$/, ""),
+    ]
+      .filter((part) => part !== "")
+      .join("\n\n");
+  return `${faults.map(one).join("\n\n\n")}\n`;
+}
+
+export function rootOf(faults: readonly Fault[]): Fault | undefined {
+  return faults.find((fault) => fault.root) ?? faults[0];
+}

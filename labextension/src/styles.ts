@@ -1,0 +1,10 @@
+/** All styles of the view as one text: they travel inside the bundle, as a widget has no other file. */
+
+import uplot from "uplot/dist/uPlot.min.css";
+
+import curves from "./curves/curves.css";
+import head from "./head.css";
+import panels from "./panels.css";
+import view from "./view.css";
+
+export const STYLES = [uplot, view, head, curves, panels].join("\n");

@@ -1,0 +1,166 @@
+"""Which ranks take part in a save, and how far they are: small files in a folder that they share. Without
+collectives, so that a rank that never comes costs seconds and no hang. Used by `saver`.
+
+Every rank holds a lock on its `joined-R` for as long as it works on the save; the lock ends with the process,
+and so tells a rank that died from one that is slow.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from quarterdeck.checkpoints.problems import CheckpointError
+
+JOIN_LIMIT_S = 5.0
+_POLL_S = (0.0005, 0.02)
+
+
+def claim(saves: Path, name: str) -> bool:
+    """True for the first caller of all ranks and threads; False for the others."""
+    saves.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(saves / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        return True
+    except FileExistsError:
+        return False
+
+
+def release(saves: Path, name: str) -> None:
+    """The save came to nothing: the next one who offers the step may write it."""
+    (saves / name).unlink(missing_ok=True)
+
+
+class Joint:
+    """One save that all `ranks` take part in; the first of them completes it."""
+
+    def __init__(self, folder: Path, step: int, rank: int, ranks: Sequence[int]) -> None:
+        self._folder = folder
+        self._step = step
+        self._rank = rank
+        self._ranks = list(ranks)
+        self._lock = -1
+
+    @property
+    def leads(self) -> bool:
+        return self._rank == self._ranks[0]
+
+    def is_done(self) -> bool:
+        return (self._folder / "done").exists()
+
+    def join(self) -> None:
+        """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._mark("joined"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        polls = _Polls()
+        while missing := [rank for rank in self._ranks if not self._mark("joined", rank).exists()]:
+            self._check()
+            if polls.elapsed_s > JOIN_LIMIT_S:
+                raise CheckpointError(self._not_joined(missing))
+            polls.pause()
+        self._check()  # a rank that came too late finds that another one has given up
+
+    def offer(self, part: bytes) -> None:
+        """This rank has written its part."""
+        _put(self._mark("part"), part)
+        if not self.leads:
+            self._unlock()
+
+    def parts(self) -> list[bytes]:
+        """Of all ranks, in their order, when all are there. Raises CheckpointError if one failed or died."""
+        for rank in self._ranks:
+            self._wait_for(self._mark("part", rank), rank)
+        return [self._mark("part", rank).read_bytes() for rank in self._ranks]
+
+    def complete(self) -> None:
+        """The first rank, when the checkpoint is there."""
+        _put(self._folder / "done", b"")
+        self._unlock()
+
+    def wait_until_done(self) -> None:
+        """The others. Raises CheckpointError if the first one failed or died."""
+        self._wait_for(self._folder / "done", self._ranks[0])
+
+    def fail(self, reason: str) -> None:
+        """Tell the others. Never raises."""
+        with suppress(OSError):
+            if self._folder.is_dir():
+                _put(self._mark("failed"), reason.encode("utf-8", "replace"))
+        self._unlock()
+
+    def _wait_for(self, mark: Path, rank: int) -> None:
+        polls = _Polls()
+        while not mark.exists():
+            self._check()
+            if rank != self._rank and not _is_held(self._mark("joined", rank)) and not mark.exists():
+                self._check()
+                raise CheckpointError(f"rank {rank} ended while it was writing its part of step {self._step}")
+            polls.pause()
+
+    def _check(self) -> None:
+        for rank in self._ranks:
+            with suppress(FileNotFoundError):
+                reason = self._mark("failed", rank).read_text("utf-8", "replace")
+                raise CheckpointError(f"rank {rank} gave up on step {self._step}: {reason}")
+
+    def _not_joined(self, missing: Sequence[int]) -> str:
+        who = ", ".join(map(str, missing))
+        ranks, did = ("ranks", "have") if len(missing) > 1 else ("rank", "has")
+        return (
+            f"{ranks} {who} {did} not joined the save of step {self._step} within {JOIN_LIMIT_S:.0f} s.\n"
+            "Every rank keeps a part of this state (a sharded model, rng=True, sampler=...), so every rank has "
+            "to call save_checkpoint with the same step: not under `if rank == 0:`."
+        )
+
+    def _mark(self, kind: str, rank: int | None = None) -> Path:
+        return self._folder / f"{kind}-{self._rank if rank is None else rank}"
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            with suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+            self._lock = -1
+
+
+class _Polls:
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._pause_s = _POLL_S[0]
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def pause(self) -> None:
+        time.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 1.5, _POLL_S[1])
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    tmp = path.with_name(f".{path.name}")
+    tmp.write_bytes(data)
+    os.replace(tmp, path)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return True  # no locks on this file system: nothing is known, so it is waited for
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,37 @@
+"""Which checkpoints stay: `keep_last`, `keep_best`. Used by `saver`, after a new one is complete."""
+
+from __future__ import annotations
+
+from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints, parse_metric
+from quarterdeck.checkpoints.places import Place
+from quarterdeck.errors import UsageError
+
+
+def check(keep_last: int | None, keep_best: str | None) -> None:
+    """Raises UsageError."""
+    if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
+        raise UsageError(
+            f"keep_last={keep_last!r}: how many checkpoints to keep is a whole number from 1 on."
+        )
+    if keep_best is not None:
+        parse_metric(keep_best)
+
+
+def prune(place: Place, newest: int, keep_last: int | None, keep_best: str | None) -> None:
+    """Remove what neither asks for. The newest one, pinned and damaged ones stay. Raises OSError."""
+    if keep_last is None and keep_best is None:
+        return
+    checkpoints = Checkpoints(place)
+    kept = {newest} | {checkpoint.step for checkpoint in checkpoints.valid[-(keep_last or 1) :]}
+    if keep_best is not None and (best := _best(checkpoints, keep_best)) is not None:
+        kept.add(best.step)
+    for checkpoint in checkpoints.valid:
+        if checkpoint.step not in kept and not checkpoint.pinned:
+            place.remove(checkpoint.name)
+
+
+def _best(checkpoints: Checkpoints, metric: str) -> Checkpoint | None:
+    try:
+        return checkpoints.best(metric)
+    except UsageError:  # none of them has it yet
+        return None

@@ -1,0 +1,226 @@
+"""A checkpoint into what the user has. Used by `quarterdeck.saving`, in every process that runs user code,
+also in the notebook's own. Every rank reads for itself: no collective, so ranks may load alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.checkpoints import capture
+from quarterdeck.checkpoints.fitting import module_values, optimizer_values
+from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpoints.manifest import MANIFEST
+from quarterdeck.checkpoints.paths import step_of
+from quarterdeck.checkpoints.places import Place, is_url, place_of
+from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpoints.sources import Source, open_foreign, opened, own_of
+from quarterdeck.checkpoints.stored import whole
+from quarterdeck.errors import UsageError
+
+__all__ = ["Loaded", "Request", "load"]
+
+_WRITING_LIMIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be loaded into what; `into` as `load_checkpoint` takes it."""
+
+    into: Any = ()
+    rank: int = 0
+    map_location: Any = None
+    trust: bool = False
+    strict: bool = True
+    rng: bool = False
+    verify: bool = False
+
+
+@dataclass
+class Loaded:
+    """What was loaded. Of files of other makes step is -1, and there is no `checkpoint`."""
+
+    path: str
+    step: int = -1
+    epoch: int | float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    hyperparameters: Any = None
+    extra: Any = None
+    """As it was given to `save_checkpoint`."""
+    model: dict[str, Any] | None = None
+    """Its state dict, where nothing was given to load into."""
+    checkpoint: Checkpoint | None = None
+
+    def __repr__(self) -> str:
+        return f"Loaded(step={self.step}, {self.path!r})"
+
+
+def load(
+    which: str | int | os.PathLike[str] | Checkpoint, place: Place | None, request: Request
+) -> Loaded | None:
+    """`place` is where "latest", "best:..." and steps are looked for. See `quarterdeck.load_checkpoint`."""
+    if isinstance(which, Checkpoint):
+        return _load(which, request)
+    if type(which) is int:
+        return _load(_there(place).at(which), request)
+    text = os.fspath(which)  # type: ignore[arg-type]
+    if text == "latest":
+        return _load_latest(_there(place), request)
+    if text == "best" or text.startswith("best:"):
+        best = _there(place).best(text.partition(":")[2] or "loss")
+        return None if best is None else _load(best, request)
+    return _load_path(text, request)
+
+
+def _there(place: Place | None) -> Checkpoints:
+    """When nobody writes there any more: another rank may be just about to complete the latest."""
+    if place is None:
+        raise UsageError("There is no run here whose checkpoints could be looked for.", "Give a path.")
+    limit_s = time.monotonic() + _WRITING_LIMIT_S
+    while place.in_the_making() and time.monotonic() < limit_s:
+        time.sleep(0.01)
+    return Checkpoints(place)
+
+
+def _load_latest(checkpoints: Checkpoints, request: Request) -> Loaded | None:
+    """The latest that is whole. Those that are not are named and passed over."""
+    for checkpoint in checkpoints.invalid:
+        _warn(f"{checkpoint.path} is passed over: {checkpoint.problem}.")
+    for checkpoint in reversed(checkpoints.valid):
+        try:
+            return _load(checkpoint, request)
+        except DamagedCheckpoint as error:
+            _warn(f"{checkpoint.path} is passed over: {error}")
+    return None
+
+
+def _load_path(text: str, request: Request) -> Loaded | None:
+    if is_url(text):
+        return _load_folder(text.rstrip("/"), request)
+    path = Path(os.path.expanduser(text.removeprefix("file://")))
+    if path.is_dir() and not _is_foreign(path):
+        return _load_folder(str(path.resolve()), request)
+    source = open_foreign(path, request.trust)
+    return _apply(source, request, Loaded(str(path)))
+
+
+def _is_foreign(folder: Path) -> bool:
+    names = [folder.name, *os.listdir(folder)]
+    return MANIFEST not in names and not any(step_of(name) is not None for name in names)
+
+
+def _load_folder(path: str, request: Request) -> Loaded | None:
+    """One checkpoint, or a folder of them."""
+    above, _, name = path.rpartition("/")
+    if step_of(name) is not None or (Path(path) / MANIFEST).exists():
+        return _load(Checkpoint(place_of(above or "/"), name), request)
+    return _load_latest(_there(place_of(path)), request)
+
+
+def _load(checkpoint: Checkpoint, request: Request) -> Loaded:
+    with opened(checkpoint, request.trust, request.verify) as source:
+        loaded = Loaded(
+            checkpoint.path,
+            checkpoint.step,
+            checkpoint.epoch,
+            checkpoint.metrics,
+            checkpoint.hyperparameters,
+            checkpoint=checkpoint,
+        )
+        return _apply(source, request, loaded)
+
+
+def _apply(source: Source, request: Request, loaded: Loaded) -> Loaded:
+    """Reads and checks all of it, then changes the first thing."""
+    into = _sorted_out(request.into)
+    loaded.extra = _detached(source.read("extra"), request.map_location)
+    changes = _changes(source, request, into)
+    if not into:
+        device = request.map_location or "cpu"
+        loaded.model = {name: whole(stored).to(device, copy=True) for name, stored in source.tensors.items()}
+        loaded.model.update({name: loaded.model[first] for name, first in source.aliases.items()})
+    for change in changes:
+        change()
+    return loaded
+
+
+def _changes(source: Source, request: Request, into: Mapping[str, Any]) -> list[Callable[[], Any]]:
+    changes: list[Callable[[], Any]] = []
+    if (module := into.get("model")) is not None:
+        values = module_values(source, module, request.strict)
+        changes.append(lambda: module.load_state_dict(values, strict=False))
+    if (optimizer := into.get("optimizer")) is not None:
+        state = optimizer_values(source, optimizer, module)
+        changes.append(lambda: optimizer.load_state_dict(state))
+    if (scheduler := into.get("scheduler")) is not None:
+        kept = source.read("scheduler")
+        if kept is None:
+            raise UsageError(f"{source.path} was saved without a scheduler.", "Leave it out of into=(...).")
+        changes.append(lambda: scheduler.load_state_dict(_detached(kept)))
+    if request.rng or "sampler" in into:
+        changes += _own_changes(source, request, into.get("sampler"))
+    return changes
+
+
+def _own_changes(source: Source, request: Request, sampler: Any) -> list[Callable[[], Any]]:
+    """This rank's own. One that did not save has nothing to go on with: it is told, and goes on without."""
+    own = own_of(source, request.rank)
+    wanted = [name for name, asked in (("rng", request.rng), ("sampler", sampler is not None)) if asked]
+    missing = [name for name in wanted if own is None or name not in own]
+    if missing:
+        _warn(
+            f"{source.path} has no {' and no '.join(missing)} of rank {request.rank}: left as they are here."
+        )
+    changes: list[Callable[[], Any]] = []
+    if request.rng and "rng" not in missing:
+        changes.append(lambda: capture.restore_generators(own["rng"]))
+    if sampler is not None and "sampler" not in missing:
+        changes.append(lambda: capture.restore_sampler(sampler, own["sampler"]))
+    return changes
+
+
+def _sorted_out(into: Any) -> dict[str, Any]:
+    """By what they are, in whatever order they come."""
+    items: Sequence[Any] = into if isinstance(into, tuple | list) else (into,)
+    found: dict[str, Any] = {}
+    for item in items:
+        if item is None:
+            continue
+        kind = _kind(item)
+        if kind in found:
+            raise UsageError(f"into=(...) has two of the kind {kind}, and a checkpoint holds one.")
+        found[kind] = item
+    return found
+
+
+def _kind(item: Any) -> str:
+    import torch
+
+    if isinstance(item, torch.nn.Module):
+        return "model"
+    if hasattr(item, "param_groups"):
+        return "optimizer"
+    if isinstance(item, torch.utils.data.Sampler) or hasattr(item, "set_epoch"):
+        return "sampler"
+    if hasattr(item, "load_state_dict"):
+        return "scheduler"
+    raise UsageError(
+        f"A checkpoint cannot be loaded into {type(item).__name__}.",
+        "into= takes the model, its optimizer, a scheduler and a sampler.",
+    )
+
+
+def _detached(value: Any, device: Any = None) -> Any:
+    """Tensors of their own, not views of the file."""
+    from quarterdeck.checkpoints.values import copied
+
+    return copied(value, lambda tensor, _: tensor.to(device or "cpu", copy=True))
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"quarterdeck: {text}", stacklevel=2)

@@ -1,0 +1,202 @@
+"""Checkpoints in a local folder: see `places`. A draft is a hidden folder beside them, renamed when it is
+complete; each file, the folder and its parent are synced, so that a power cut leaves the one before or the
+new one.
+
+Who works on a draft holds a lock on its folder, which ends with the process: what nobody holds is swept away
+by the next save.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from quarterdeck.checkpoints.manifest import MANIFEST, PINNED, File
+from quarterdeck.checkpoints.paths import DELETED, OLD, TMP, is_listed, replaced
+from quarterdeck.checkpoints.sink import Sink
+
+_YOUNG_S = 60.0
+"""A draft of this age may be about to be locked."""
+
+
+class LocalContents:
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = os.fspath(folder)
+
+    @property
+    def path(self) -> str:
+        return self._folder
+
+    def read(self, name: str) -> bytes:
+        with open(f"{self._folder}/{name}", "rb", buffering=0) as file:
+            return file.read()
+
+    def size(self, name: str) -> int | None:
+        try:
+            return os.stat(f"{self._folder}/{name}").st_size
+        except (OSError, ValueError):
+            return None
+
+    @contextmanager
+    def local(self) -> Iterator[Path]:
+        yield Path(self._folder)
+
+    def mark(self, name: str, marked: bool) -> None:
+        path = Path(self._folder, name)
+        if marked:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+
+class LocalDraft:
+    data = ""
+
+    def __init__(self, final: Path, key: str) -> None:
+        self._final = final
+        self._folder = final.with_name(f".{final.name}.{key or uuid.uuid4().hex[:12]}{TMP}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):  # some network file systems
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def write(self, name: str, fill: Callable[[Sink], object]) -> File:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(self._folder / name, flags, 0o666)
+        try:
+            sink = Sink(lambda piece: os.write(descriptor, piece))
+            fill(sink)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return sink.file
+
+    def commit(self, manifest: bytes) -> None:
+        self.write(MANIFEST, lambda sink: sink.write(manifest))
+        if os.path.lexists(self._final):
+            self._replace()
+        else:
+            _sync(self._folder)
+            os.rename(self._folder, self._final)
+        _sync(self._final.parent)
+        self.leave()
+        shutil.rmtree(_aside(self._final), ignore_errors=True)
+
+    def _replace(self) -> None:
+        """Between the two renames the old one is read under its other name; see `paths`."""
+        if (self._final / PINNED).exists():
+            (self._folder / PINNED).touch()
+        _sync(self._folder)
+        shutil.rmtree(_aside(self._final), ignore_errors=True)
+        os.rename(self._final, _aside(self._final))
+        os.rename(self._folder, self._final)
+
+    def abandon(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.leave()
+
+    def leave(self) -> None:
+        if self._lock >= 0:
+            with suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor, too
+            os.close(self._lock)
+            self._lock = -1
+
+
+class LocalPlace:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def path(self) -> str:
+        return str(self._folder)
+
+    def names(self) -> list[str]:
+        entries = self._entries()
+        there = {entry for entry in entries if is_listed(entry)}
+        return sorted(there | {name for entry in entries if (name := replaced(entry)) and name not in there})
+
+    def contents(self, name: str) -> LocalContents:
+        folder = self._folder / name
+        return LocalContents(folder if folder.is_dir() or not _aside(folder).is_dir() else _aside(folder))
+
+    def draft(self, name: str, key: str) -> LocalDraft:
+        draft = LocalDraft(self._folder / name, key)
+        self._sweep()
+        return draft
+
+    def remove(self, name: str) -> None:
+        gone = self._folder / f".{name}.{uuid.uuid4().hex[:12]}{DELETED}"
+        os.rename(self.contents(name).path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def in_the_making(self) -> bool:
+        return any(_is_held(self._folder / entry) for entry in self._entries() if entry.endswith(TMP))
+
+    def _entries(self) -> list[str]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=True)]
+        except OSError:
+            return []
+
+    def _sweep(self) -> None:
+        """What processes that died have left."""
+        for entry in self._entries():
+            folder = self._folder / entry
+            name = replaced(entry)
+            if name is not None:
+                _take_up(folder, self._folder / name)
+            elif entry.endswith(DELETED) or (entry.endswith(TMP) and _is_left(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_up(aside: Path, final: Path) -> None:
+    """Not if somebody may just be between the two renames; readers find it where it is."""
+    with suppress(OSError):
+        if final.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        elif time.time() - aside.stat().st_ctime > _YOUNG_S:
+            os.rename(aside, final)
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}{OLD}")
+
+
+def _is_left(draft: Path) -> bool:
+    try:
+        return time.time() - draft.stat().st_mtime > _YOUNG_S and not _is_held(draft)
+    except OSError:
+        return False
+
+
+def _is_held(draft: Path) -> bool:
+    try:
+        descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,148 @@
+"""What a checkpoint says of itself: `manifest.json` and `tensors.json`. Pure; written by `draft`, read by
+`listing` and `loading`, in every process.
+
+    manifest.json   {"crc32": ..., "manifest": {...}}; the checksum is that of the inner object's bytes
+    tensors.json    the same around the index of tensors; apart, so that a list of checkpoints stays cheap
+
+A folder without a whole manifest is no checkpoint: it is written last.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.errors import UsageError
+
+FORMAT = 1
+MANIFEST, TENSORS = "manifest.json", "tensors.json"
+PINNED = "pinned"
+"""An empty file in a checkpoint's folder: it is never pruned."""
+
+_FILE_NAME = re.compile(r"[\w.-]+")
+
+
+class File(msgspec.Struct, frozen=True):
+    size_bytes: int
+    crc32: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What is known of the model without its tensors."""
+
+    class_name: str = ""
+    layers: int = 0
+    """Modules that have parameters of their own."""
+    parameters: int = 0
+    trainable: int = 0
+    tensors: int = 0
+    size_bytes: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Of one checkpoint; all that a list or a detail page shows, tensors aside."""
+
+    format: int
+    step: int
+    created_unix_ns: int
+    files: dict[str, File]
+    sharded: bool = False
+    """The tensors are in torch.distributed.checkpoint's format, in pieces."""
+    epoch: int | float | None = None
+    metrics: dict[str, float | str] = {}
+    """"nan", "inf", "-inf" for what JSON has no number for."""
+    hyperparameters: msgspec.Raw = msgspec.Raw(b"null")
+    """As `hyperparameters.encode` made them."""
+    model: Summary = Summary()
+    world_size: int = 1
+    rank: int = 0
+    """Who wrote it."""
+    run_id: str = ""
+    attempt: int = 0
+    versions: dict[str, str] = {}
+    git: str = ""
+    source: str = ""
+    """The cell or function that saved it."""
+    data: str = ""
+    """The subfolder that holds the files; object stores cannot rename, so each save has one there."""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files.values())
+
+
+class TensorInfo(msgspec.Struct, frozen=True):
+    """One tensor, whole, whatever the number of its pieces."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """As torch calls it, without "torch."."""
+    size_bytes: int
+    part: Literal["model", "optimizer"] = "model"
+    alias_of: str = ""
+    """The same memory under another name (tied weights); nothing is stored for it."""
+
+
+class Tensors(msgspec.Struct, frozen=True):
+    tensors: list[TensorInfo]
+    optimizer_names: list[list[str]] | None = None
+    """Of each parameter group, the parameters' names in its order; None if the optimizer came alone."""
+
+
+class _Sealed(msgspec.Struct):
+    crc32: int
+    manifest: msgspec.Raw
+
+
+_T = TypeVar("_T", Manifest, Tensors)
+
+
+def seal(value: Manifest | Tensors) -> bytes:
+    inner = msgspec.json.encode(value)
+    return msgspec.json.encode(_Sealed(zlib.crc32(inner), msgspec.Raw(inner)))
+
+
+def unseal(data: bytes, kind: type[_T], name: str) -> _T:
+    """Raises DamagedCheckpoint, which says what is wrong with the file called `name`."""
+    try:
+        outer = msgspec.json.decode(data, type=_Sealed)
+        inner = bytes(outer.manifest)
+        if zlib.crc32(inner) != outer.crc32:
+            raise DamagedCheckpoint(f"{name} was altered: its checksum does not fit")
+        value = msgspec.json.decode(inner, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{name} cannot be read: {error}") from None
+    if isinstance(value, Manifest):
+        _check(value, name)
+    return value
+
+
+def _check(manifest: Manifest, name: str) -> None:
+    """A stranger's manifest names no file outside its folder."""
+    if manifest.format > FORMAT:
+        raise DamagedCheckpoint(f"{name} has format {manifest.format}; this version reads {FORMAT}")
+    for file in (*manifest.files, manifest.data or "data"):
+        if not _FILE_NAME.fullmatch(file) or file.strip(".") == "":
+            raise DamagedCheckpoint(f"{name} names a file {file!r} outside of its folder")
+
+
+def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | str]:
+    """For the manifest. Raises UsageError for what is no number."""
+    found: dict[str, float | str] = {}
+    for key, value in (metrics or {}).items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"metrics[{key!r}] is {type(value).__name__}, and a checkpoint keeps numbers there.",
+                "Give anything else as extra={...}.",
+            ) from None
+        found[str(key)] = number if math.isfinite(number) else str(number)
+    return found

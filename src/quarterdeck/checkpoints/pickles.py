@@ -1,0 +1,197 @@
+"""Pickles of strangers, without running anything of theirs: torch.save files with `weights_only`, and the
+`.metadata` of torch.distributed.checkpoint with a reader that knows a dozen names. Used by `loading`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from quarterdeck.checkpoints.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpoints.stored import Chunk, Pieces, Stored
+
+_ZIP = b"PK\x03\x04"
+_METADATA = "torch.distributed.checkpoint.metadata"
+_ALLOWED = {
+    _METADATA: {
+        "Metadata", "MetadataIndex", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata",
+        "TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch": {"Size", "device"},
+    "torch.serialization": {"_get_layout"},
+    "collections": {"OrderedDict"},
+    "pathlib": {"PosixPath", "PurePosixPath"},
+    "pathlib._local": {"PosixPath", "PurePosixPath"},
+}  # fmt: skip
+
+
+def load_pt(path: Path, trust: bool = False) -> Any:
+    """What torch.save wrote, its tensors mapped where the file's form allows that.
+
+    Raises UntrustedCheckpoint, which names what the file would run, and DamagedCheckpoint.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
+    except pickle.UnpicklingError:
+        raise _refused(path) from None
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{path} is missing") from None
+    except Exception as error:
+        raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
+
+
+def read_dcp(folder: Path) -> tuple[dict[str, Stored], dict[str, tuple[str, ...]], dict[str, Any]]:
+    """Of a folder in torch.distributed.checkpoint's format: the tensors, the path of each name, and how to
+    read what are no tensors, as functions.
+
+    Raises UntrustedCheckpoint and DamagedCheckpoint.
+    """
+    described = _read_metadata(folder / ".metadata")
+    try:
+        places = _places(described)
+        tensors: dict[str, Stored] = {}
+        others: dict[str, Any] = {}
+        for name, item in described.state_dict_metadata.items():
+            if type(item).__name__ == "TensorStorageMetadata":
+                tensors[name] = _pieces(folder, name, item, places)
+            else:
+                others[name] = _lazy(folder, places[name, None])
+        paths = described.planner_data or {}
+        return tensors, {name: _path(name, paths) for name in described.state_dict_metadata}, others
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedCheckpoint(f"{folder}/.metadata cannot be read: {_first_line(error)}") from None
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == _ZIP
+
+
+def _refused(path: Path) -> UntrustedCheckpoint | DamagedCheckpoint:
+    """What torch would not load: it names something, or it is no pickle at all."""
+    try:
+        needs = _foreign_names(path)
+    except Exception as error:  # whatever the bytes make of the readers
+        return DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}")
+    return UntrustedCheckpoint(str(path), needs)
+
+
+def _foreign_names(path: Path) -> list[str]:
+    """Found without loading. Raises for what is no pickle."""
+    import torch
+
+    if _is_zip(path):
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    return named_in(path.read_bytes())
+
+
+def named_in(pickled: bytes) -> list[str]:
+    """What a pickle would import, as "module.name". Raises ValueError for what is no whole pickle."""
+    found, texts = [], ["", ""]
+    for code, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str) and code.name != "GLOBAL":
+            texts = [texts[-1], argument]
+        elif code.name == "GLOBAL":
+            found.append(str(argument).replace(" ", "."))
+        elif code.name == "STACK_GLOBAL":
+            found.append(".".join(texts))
+    return sorted({name for name in found if not name.startswith(("torch.", "collections.", "_codecs."))})
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        import torch
+
+        known = name in _ALLOWED.get(module, ())
+        if not known and module == "torch" and "." not in name:
+            kinds = (torch.dtype, torch.layout, torch.memory_format)
+            known = isinstance(getattr(torch, name, None), kinds)
+        if not known:
+            raise UntrustedCheckpoint(str(self._path), [f"{module}.{name}"])
+        return super().find_class(module, name)
+
+
+def _read_metadata(path: Path) -> Any:
+    import torch.distributed.checkpoint.metadata
+
+    try:
+        found = _Reader(io.BytesIO(path.read_bytes()), path).load()
+    except UntrustedCheckpoint:
+        raise
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{path} is missing") from None
+    except Exception as error:
+        raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
+    if not isinstance(found, torch.distributed.checkpoint.metadata.Metadata):
+        raise DamagedCheckpoint(f"{path} holds no description of a checkpoint")
+    return found
+
+
+def _places(described: Any) -> dict[tuple[str, Any], Any]:
+    """Where each chunk lies, by its name and offsets. ValueError for a file outside of the folder."""
+    found = {}
+    for index, info in described.storage_data.items():
+        file = Path(str(info.relative_path))
+        if file.name != str(info.relative_path) or info.transform_descriptors:
+            raise ValueError(f"it names the file {info.relative_path!r}")
+        offsets = None if index.offset is None else tuple(index.offset)
+        found[index.fqn, offsets] = info
+    return found
+
+
+def _pieces(folder: Path, name: str, item: Any, places: Mapping[tuple[str, Any], Any]) -> Pieces:
+    chunks = []
+    for chunk in item.chunks:
+        offsets = tuple(chunk.offsets)
+        info = places.get((name, offsets)) or places[name, None]
+        chunks.append(Chunk(offsets, tuple(chunk.sizes), _lazy(folder, info)))
+    return Pieces(name, tuple(item.size), item.properties.dtype, chunks)
+
+
+def _lazy(folder: Path, info: Any) -> Any:
+    path, offset, length = folder / str(info.relative_path), int(info.offset), int(info.length)
+
+    def read() -> Any:
+        import torch
+
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = io.BytesIO(file.read(length))
+            return torch.load(data, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            data.seek(0)
+            raise _refused_item(path, data) from None
+        except Exception as error:
+            raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
+
+    return read
+
+
+def _refused_item(path: Path, data: IO[bytes]) -> UntrustedCheckpoint | DamagedCheckpoint:
+    import torch
+
+    try:
+        needs = torch.serialization.get_unsafe_globals_in_checkpoint(data)
+    except Exception as error:
+        return DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}")
+    return UntrustedCheckpoint(str(path), sorted(needs))
+
+
+def _path(name: str, paths: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(part) for part in paths.get(name) or (name,))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

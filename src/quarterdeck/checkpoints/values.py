@@ -1,0 +1,79 @@
+"""Plain values: what `torch.load(weights_only=True)` gives back as it was. Used by `capture`, which refuses
+the rest when a checkpoint is saved, by name, and by `staging`, which copies them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quarterdeck.errors import UsageError
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+_DICTS = (dict, OrderedDict, Counter)
+_LISTS = (list, tuple, set)
+_DEEPEST = 200
+
+
+def check(value: Any, path: str) -> None:
+    """Raises UsageError naming the path to the first thing that is not plain: "extra.cfg['lr']"."""
+    _check(value, path, 0)
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    kind = type(value)
+    if kind in _ATOMS:
+        return
+    if depth > _DEEPEST:
+        raise UsageError(f"{path[:80]}... is nested too deeply for a checkpoint, or holds itself.")
+    if kind in _DICTS:
+        for key, item in value.items():
+            _check(key, f"the key {key!r:.40} of {path}", depth + 1)
+            _check(item, f"{path}[{key!r:.40}]", depth + 1)
+    elif kind in _LISTS:
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]", depth + 1)
+    elif not _is_plain_torch(value):
+        _refuse(value, path)
+
+
+def _is_plain_torch(value: Any) -> bool:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return type(value) in (torch.Tensor, torch.nn.Parameter) and value.device.type != "meta"
+    return type(value) in (torch.Size, torch.dtype, torch.device, torch.layout)
+
+
+def _refuse(value: Any, path: str) -> None:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    hint = "Keep it as plain numbers, strings, lists, dicts and tensors"
+    if kind.__module__ == "numpy":
+        hint = "Convert it: x.item() for a number, torch.from_numpy(x) for an array"
+    elif callable(value):
+        hint = "Leave it out, and make it anew when the checkpoint is loaded"
+    elif getattr(getattr(value, "device", None), "type", "") == "meta":
+        hint = "It has no data: give the module memory with model.to_empty(device=...)"
+    raise UsageError(
+        f"{path} is {name}, which cannot be loaded again without running code.",
+        f"{hint}; hyperparameters={{...}} also takes dataclasses, enums, paths and dates.",
+    )
+
+
+def copied(value: Any, tensor: Callable[[Any, tuple[Any, ...]], Any], at: tuple[Any, ...] = ()) -> Any:
+    """The same containers anew, each tensor as `tensor(it, the path to it)` has it."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return tensor(value, at)
+    if isinstance(value, Mapping):
+        items = ((key, copied(item, tensor, (*at, key))) for key, item in value.items())
+        return Counter(dict(items)) if isinstance(value, Counter) else type(value)(items)  # type: ignore[call-arg]
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(copied(item, tensor, (*at, index)) for index, item in enumerate(value))
+    return copy.deepcopy(value)

@@ -1,0 +1,7 @@
+"""What a live view of a run shows, read from the run store: the kernel's half of the run view.
+
+    messages   all that travels between this half and the browser's, the only truth about it
+    feed       a run as these messages, as it grows
+
+The browser's half lies in `labextension/`; `widgets` connects the two.
+"""

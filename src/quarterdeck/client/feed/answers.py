@@ -1,0 +1,120 @@
+"""What a view asks for beside its run's own news: logs, decks, other runs. Used by `feed`.
+
+LookupError, with a sentence, for what is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from quarterdeck.client.feed.curves import CurveBook, Sent
+from quarterdeck.client.feed.messages import DeckPage, Log, OtherRun, Runs
+from quarterdeck.client.view.runs_html import called
+from quarterdeck.decks.stored import StoredDecks
+from quarterdeck.metrics.series import last_of_run
+from quarterdeck.store.format import log_name
+from quarterdeck.store.history import NotARun, StoredRun, list_runs
+from quarterdeck.store.home import homes
+
+LOG_BYTES = 20_000_000
+"""Of a log that is sent; of a longer one only its place."""
+RUNS = 20
+_LOOKED_AT = 200
+"""Runs of the notebook that are searched for a metric of this one."""
+COMPARED = 8
+
+
+class Answers:
+    def __init__(self, folder: Path, curves: CurveBook) -> None:
+        self._folder = folder
+        self._curves = curves
+        self._decks = StoredDecks(folder)
+        self._compared: dict[str, tuple[CurveBook, StoredRun]] = {}
+
+    def log(self, rank: int) -> list[Sent]:
+        path = self._folder / log_name(rank)
+        try:
+            small = path.stat().st_size <= LOG_BYTES
+            content = path.read_bytes() if small else b""
+        except FileNotFoundError:
+            raise LookupError(f"Rank {rank} has written nothing.") from None
+        return [(Log(rank=rank, path=str(path), sent=small), content)]
+
+    def deck(self, name: str, rank: int | None) -> list[Sent]:
+        head = next((head for head in self._decks.heads() if head.name == name), None)
+        if head is None:
+            raise LookupError(f"No deck is called {name!r}.")
+        if rank is not None and head.ranks and rank not in head.ranks:
+            raise LookupError(f"Rank {rank} has not written this deck.")
+        page = self._decks.page(name, rank)
+        return [(DeckPage(name=name, rank=rank, version=head.version, html=page), b"")]
+
+    # ---- other runs
+
+    def runs(self) -> list[Sent]:
+        """Earlier runs of the same notebook with a metric of this one."""
+        mine = StoredRun.read(self._folder)
+        names = set(self._curves.metrics.names)
+        found: list[OtherRun] = []
+        for run in self._earlier(mine)[:_LOOKED_AT]:
+            last = {name: value for name, value in last_of_run(run.folder).items() if name in names}
+            if last:
+                created_ms = (run.started_unix_ns or run.created_unix_ns) / 1e6
+                found.append(OtherRun(run.run_id, called(run.header), created_ms, run.state, last))
+            if len(found) == RUNS:
+                break
+        return [(Runs(runs=found), b"")]
+
+    def compare(self, run_ids: Sequence[str]) -> list[Sent]:
+        """The means of these runs, and nothing any more of others."""
+        wanted = list(dict.fromkeys(run_ids))[:COMPARED]
+        self._compared = {id: book for id, book in self._compared.items() if id in wanted}
+        sent: list[Sent] = []
+        for run_id in wanted:
+            if run_id not in self._compared:
+                run = self._named(run_id)
+                self._compared[run_id] = CurveBook(run_id, run.folder, only_means=True), run
+                sent += _whole(*self._compared[run_id])
+        return sent
+
+    def compared_whole(self) -> list[Sent]:
+        return [message for book, run in self._compared.values() for message in _whole(book, run)]
+
+    def compared_news(self) -> list[Sent]:
+        return [
+            message
+            for book, run in self._compared.values()
+            if not run.terminal
+            for message in book.news(run.started_unix_ns)
+        ]
+
+    def _earlier(self, mine: StoredRun) -> list[StoredRun]:
+        return [
+            run
+            for run in list_runs(self._homes())
+            if run.created_unix_ns < mine.created_unix_ns and _same_notebook(run, mine)
+        ]
+
+    def _named(self, run_id: str) -> StoredRun:
+        """Of a run id only the last part counts: it comes from a browser, and is no way out of the store."""
+        for home in self._homes():
+            try:
+                run = StoredRun.read(home / "runs" / Path(run_id).name)
+            except NotARun:
+                continue
+            if run.run_id == run_id:
+                return run
+        raise LookupError(f"The run {run_id} is no longer there.")
+
+    def _homes(self) -> list[Path]:
+        return homes(self._folder.parents[1])
+
+
+def _whole(book: CurveBook, run: StoredRun) -> Iterator[Sent]:
+    run.refresh()
+    yield from book.whole(run.started_unix_ns)
+
+
+def _same_notebook(run: StoredRun, mine: StoredRun) -> bool:
+    return (run.header.notebook, run.header.cwd) == (mine.header.notebook, mine.header.cwd)

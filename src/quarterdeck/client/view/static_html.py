@@ -1,0 +1,147 @@
+"""A run as a saved notebook keeps it: a sentence, a table of ranks, its decks. No script of ours, no external
+resource; it reads well where a sanitizer takes all styles away. In the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from quarterdeck.client.view import words
+from quarterdeck.client.view.runs_html import called, html_table, plain_table, rank_row
+from quarterdeck.client.view.sink import Bundle
+from quarterdeck.decks.stored import StoredDecks
+from quarterdeck.metrics.series import Metrics
+from quarterdeck.metrics.table import shown
+from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.history import StoredRun
+
+__all__ = ["called", "empty", "of", "sentence"]
+
+_METRICS = 4
+_DECKS_LIMIT_BYTES = 1_000_000
+"""Of all decks together, in a notebook's file; larger ones are in the run store only."""
+_CHILD = ".jp-OutputArea-child"
+_STYLE = (
+    # Live: the picture and these tables, the view's two neighbours, would say the same again.
+    f"{_CHILD}:has(.qd-view)+{_CHILD}:has(+{_CHILD} .qd-static),"
+    f"{_CHILD}:has(.qd-view)+{_CHILD}+{_CHILD}:has(.qd-static),"
+    # Its kernel is gone: of the view there is only an error about a missing model.
+    f"{_CHILD}:has(.jupyter-widgets):not(:has(.qd-view)):has(+{_CHILD}+{_CHILD} .qd-static)"
+    "{display:none}"
+    ".qd-static{font:12px/1.4 var(--jp-ui-font-family,sans-serif);font-variant-numeric:tabular-nums;"
+    "color:var(--jp-content-font-color1,inherit)}"
+    ".qd-static summary{cursor:pointer;padding:4px 0}"
+    ".qd-static iframe{width:100%;height:420px;resize:vertical;border:1px solid var(--jp-border-color2,#e0e0e0);"
+    "border-radius:6px;background:#fff}"
+)
+_FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
+
+
+def empty() -> str:
+    """The place of what `of` gives, before there is anything: with the rules for its neighbours."""
+    return f'<style>{_STYLE}</style><div class="qd-static"></div>'
+
+
+def of(
+    run: StoredRun, metrics: Metrics, state: str = "", outcomes: Sequence[Outcome] | None = None
+) -> Bundle:
+    """The run as it is now; `state` and `outcomes` where more is known than the store could keep."""
+    heads, rows = _table(run, metrics, run.outcomes() if outcomes is None else outcomes)
+    text, foot = sentence(run, last_step(metrics), state), _foot(run)
+    html = [
+        f"<div><b>{escape(called(run.header))}</b> {escape(text)}</div>",
+        html_table(heads, [[escape(cell) for cell in row] for row in rows]) if rows else "",
+        *_decks(run),
+        f'<div style="{_FAINT}">{escape(foot)}</div>',
+    ]
+    plain = [f"{called(run.header)} {text}", *plain_table(heads, rows), foot]
+    return {
+        "text/html": f'<style>{_STYLE}</style><div class="qd-static">{"".join(html)}</div>',
+        "text/plain": "\n".join(plain),
+    }
+
+
+def sentence(run: StoredRun, step: int | None = None, state: str = "") -> str:
+    """How it is, or how it ended: "failed at step 1,342 after 2 min 41 s: rank 1 raised ValueError: boom"."""
+    state = state or run.state
+    at = "" if step is None else f" at step {step:,}"
+    if not run.started_unix_ns:
+        return f"{state}: {run.reason}" if run.reason else state
+    took = words.seconds(run.duration_s)
+    match state:
+        case "succeeded":
+            return f"succeeded in {took}"
+        case "stopped":
+            by = " by you" if run.last is not None and run.last.stopped else ""
+            return f"stopped{by}{at} after {took}"
+        case "failed" | "lost":
+            return f"{state}{at} after {took}" + (f": {run.reason}" if run.reason else "")
+    return f"{state}{at} after {took}"
+
+
+def last_step(metrics: Metrics) -> int | None:
+    """The greatest that any rank has logged."""
+    steps = [column.steps[-1] for name in metrics.names for rank in metrics[name].ranks
+             if (column := metrics[name].points(rank)).steps]  # fmt: skip
+    return max(steps, default=None)
+
+
+def _table(
+    run: StoredRun, metrics: Metrics, outcomes: Sequence[Outcome]
+) -> tuple[list[str], list[list[str]]]:
+    """A row per rank; of the ranks' values where there are any, the last ones."""
+    names = metrics.names[:_METRICS]
+    by_rank = {outcome.rank: outcome for outcome in outcomes}
+    ranks = range(run.world_size) or sorted({*by_rank, *metrics.ranks})
+    heads = ["rank", "state", *(["last step", *names] if names else []), "value", "last line"]
+    rows = [_row(run, rank, by_rank.get(rank), metrics, names) for rank in ranks]
+    empty = {at for at in range(len(heads)) if rows and not any(row[at] for row in rows)}
+    return (
+        [head for at, head in enumerate(heads) if at not in empty],
+        [[cell for at, cell in enumerate(row) if at not in empty] for row in rows],
+    )
+
+
+def _row(
+    run: StoredRun, rank: int, outcome: Outcome | None, metrics: Metrics, names: list[str]
+) -> list[str]:
+    if outcome is not None:
+        _, state, value, line = rank_row(run, outcome)
+    else:
+        state, value, line = ("" if run.terminal else run.state), "", ""
+    values = [_last(metrics, name, rank) for name in names]
+    steps = [metrics[name].steps(rank)[-1] for name in names if rank in metrics[name].ranks]
+    step = [f"{max(steps):,}" if steps else ""] if names else []
+    return [str(rank), state, *step, *values, value, line]
+
+
+def _last(metrics: Metrics, name: str, rank: int) -> str:
+    series = metrics[name]
+    return shown(series.last(rank)) if rank in series.ranks else ""
+
+
+def _foot(run: StoredRun) -> str:
+    again = f'qd.runs()["{run.run_id}"].show() draws it again.'
+    decks = len([head for head in StoredDecks(run.folder).heads() if not head.automatic])
+    return f"{decks} deck{'s' if decks > 1 else ''}. {again}" if decks else again
+
+
+def _decks(run: StoredRun) -> Iterator[str]:
+    """Those that user code has written, each folded, in a frame that can touch nothing around it."""
+    left = _DECKS_LIMIT_BYTES
+    decks = StoredDecks(run.folder)
+    for head in decks.heads():
+        if head.automatic:
+            continue
+        if head.size_bytes <= left:
+            page = decks.page(head.name, None)
+            left -= len(page)
+            frame = (
+                f'<iframe sandbox="allow-scripts" loading="lazy" title="{escape(head.name)}" '
+                f'srcdoc="{escape(page)}"></iframe>'
+            )
+            yield f"<details><summary>{escape(head.name)}</summary>{frame}</details>"
+        else:
+            size = words.size(head.size_bytes)
+            yield f"<div>{escape(head.name)} ({size}) is too large for a notebook: run.decks has it.</div>"

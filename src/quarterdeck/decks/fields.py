@@ -1,0 +1,46 @@
+"""The automatic decks, and which of them a run has. Pure; used by the kernel, workers and readers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+TIMELINE, SOURCE, ENVIRONMENT = "Timeline", "Source Code", "Environment"
+INPUT, OUTPUT = "Input", "Output"
+FIELDS = (TIMELINE, SOURCE, ENVIRONMENT, INPUT, OUTPUT)
+"""Those before `INPUT` are made by the reader, of what the run store has anyway."""
+_ALIASES = {"Dependencies": ENVIRONMENT}
+_FILE = "fields.json"
+
+
+def chosen(fields: Iterable[Any]) -> tuple[str, ...]:
+    """Names of automatic decks, or Flyte's `DeckField`s, which are their names. ValueError for another."""
+    found = []
+    for field in [fields] if isinstance(fields, str) else fields:
+        name = str(getattr(field, "value", field))
+        if _ALIASES.get(name, name) not in FIELDS:
+            raise ValueError(f"there is no automatic deck {name!r}; there are {', '.join(FIELDS)}")
+        found.append(_ALIASES.get(name, name))
+    return tuple(field for field in FIELDS if field in found)
+
+
+def keep_fields(run_folder: Path, fields: tuple[str, ...]) -> None:
+    """For readers, if it is not all of them. By rank 0. Raises OSError."""
+    if fields == FIELDS:
+        return
+    folder = run_folder / "decks"
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{_FILE}.tmp"
+    unfinished.write_text(json.dumps(fields))
+    os.replace(unfinished, folder / _FILE)
+
+
+def kept_fields(run_folder: Path) -> tuple[str, ...]:
+    """Of a run; all, if it says nothing."""
+    try:
+        return chosen(json.loads((run_folder / "decks" / _FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return FIELDS

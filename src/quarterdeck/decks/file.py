@@ -1,0 +1,123 @@
+"""The bytes of a deck's file, `decks/attempt-A/rank-R/NAME-DIGEST.deck`. The only truth about the format.
+Pure; written by `live` in the processes of user code, read by `stored` in the kernel.
+
+The file is a series of records, little-endian:
+
+    "qd"; version u8; kind u8; length u32 and CRC-32 u32 of what follows; that
+
+    label JSON: {"name": str, "created_unix_ns": int, "automatic": bool}; the first record
+    part  UTF-8: HTML, as it was appended
+    cut   JSON: how many parts were left out for the deck's size; the last one counts
+
+A file grows at its end only; a deck whose content is replaced gets a new file in the old one's place. So a
+reader sees one content or the other, up to the last whole record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+LIMIT_BYTES = 10_000_000
+"""Of all parts of a deck."""
+SUFFIX = ".deck"
+
+_RECORD = struct.Struct("<2sBBII")
+_MARK, _VERSION = b"qd", 1
+_LABEL, _PART, _CUT = range(3)
+_SLUG_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a file tells of its deck; never changes."""
+
+    name: str
+    created_unix_ns: int
+    automatic: bool
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a deck holds."""
+
+    parts: tuple[str, ...] = ()
+    cut: int = 0
+    """Parts that were left out: there was no room."""
+
+    @property
+    def html(self) -> str:
+        return "\n".join(self.parts)
+
+
+def folder_of(run_folder: Path, attempt: int, rank: int) -> Path:
+    return run_folder / "decks" / f"attempt-{attempt}" / f"rank-{rank}"
+
+
+def file_name(name: str) -> str:
+    """The same for the same name, another one for any other."""
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:_SLUG_CHARS].strip("-") or "deck"
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{slug}-{digest}{SUFFIX}"
+
+
+def label_record(label: Label) -> bytes:
+    return _record(_LABEL, json.dumps(vars(label)).encode())
+
+
+def records(parts: Sequence[str], cut: int) -> bytes:
+    written = [_record(_PART, part.encode("utf-8", "replace")) for part in parts]
+    return b"".join(written) + (_record(_CUT, str(cut).encode()) if cut else b"")
+
+
+def read_label(path: Path) -> Label | None:
+    """None for what is no deck, or not yet one. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(_RECORD.size)
+        length = _RECORD.unpack(start)[3] if len(start) == _RECORD.size else 0
+        return next(
+            (_label(data) for kind, data in _parsed(start + file.read(length)) if kind == _LABEL), None
+        )
+
+
+def read_body(path: Path) -> Body:
+    """As far as it is there. Raises OSError."""
+    parts: list[str] = []
+    cut = 0
+    for kind, data in _parsed(path.read_bytes()):
+        if kind == _PART:
+            parts.append(data.decode("utf-8", "replace"))
+        elif kind == _CUT and data.isdigit():
+            cut = int(data)
+    return Body(tuple(parts), cut)
+
+
+def _record(kind: int, data: bytes) -> bytes:
+    return _RECORD.pack(_MARK, _VERSION, kind, len(data), zlib.crc32(data)) + data
+
+
+def _parsed(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Up to the first record that is not whole."""
+    place = 0
+    while len(data) - place >= _RECORD.size:
+        mark, version, kind, length, crc = _RECORD.unpack_from(data, place)
+        content = data[place + _RECORD.size : place + _RECORD.size + length]
+        if mark != _MARK or version != _VERSION or len(content) < length or zlib.crc32(content) != crc:
+            return
+        yield kind, content
+        place += _RECORD.size + length
+
+
+def _label(data: bytes) -> Label | None:
+    try:
+        known: dict[str, Any] = json.loads(data)
+        return Label(str(known["name"]), int(known["created_unix_ns"]), bool(known["automatic"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,83 @@
+"""`run.decks`: the decks that the ranks of a run have written, by rank and name. For users, in the kernel."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from quarterdeck.decks.deck import Deck, detached
+from quarterdeck.decks.page import Page
+from quarterdeck.decks.stored import StoredDecks
+
+
+class NoSuchDeck(KeyError):
+    """Nobody has written it; the text names what there is."""
+
+    __str__ = Exception.__str__
+
+
+class RankDecks(Mapping[str, Deck]):
+    """One rank's, in the order they were made, "Input" and "Output" last."""
+
+    def __init__(self, stored: StoredDecks, rank: int) -> None:
+        self._stored = stored
+        self._rank = rank
+        self._names = stored.names(rank)
+
+    def __getitem__(self, name: str) -> Deck:
+        body = self._stored.body(name, self._rank)
+        if body is None:
+            raise NoSuchDeck(f"Rank {self._rank} has no deck {name!r}. {_nearest(name, self._names)}")
+        return detached(name, body)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"<decks of rank {self._rank}: {', '.join(self._names) or 'none'}>"
+
+
+class RunDecks(Mapping[int, RankDecks]):
+    """`run.decks[1]["confusion"]`, as of now; of several attempts a rank's latest. Also of a run that goes
+    on, has failed, or was another kernel's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stored = StoredDecks(folder)
+        self._ranks = self._stored.ranks()
+
+    def __getitem__(self, rank: int) -> RankDecks:
+        if rank not in self._ranks:
+            raise NoSuchDeck(f"Rank {rank} has no decks. Ranks that have: {self._ranks}.")
+        return RankDecks(self._stored, rank)
+
+    def merged(self, name: str) -> Page:
+        """The deck's page over all ranks, also of "Timeline", "Source Code" and "Environment": shown in the
+        notebook, or saved with `.save(path)`.
+        """
+        names = [head.name for head in self._stored.heads()]
+        if name not in names:
+            raise NoSuchDeck(f"No rank has a deck {name!r}. {_nearest(name, names)}")
+        return Page(name, self._stored.page(name))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ranks)
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __repr__(self) -> str:
+        lines = [f"rank {rank}: {', '.join(self._stored.names(rank))}" for rank in self._ranks]
+        return "\n".join(lines) or "<no decks>"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), [other.lower() for other in names], 1, 0.5)
+    found = [other for other in names if other.lower() in near]
+    if found:
+        return f"Did you mean {found[0]!r}?"
+    return f"There are: {', '.join(names)}." if names else "There are none."

@@ -1,0 +1,173 @@
+"""What each rank of a run did, and when: the run's events and the spans of its ranks as phases on one axis.
+Read in the kernel, at any time, also while the files grow.
+
+A line of `spans-attempt-A-rank-R.jsonl` is {"name", "start_unix_ns", "end_unix_ns", "depth"}; one without an
+end began there, and a later one with the same name and start has its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from quarterdeck.store.format import (
+    EVENTS,
+    HEADER,
+    TERMINAL,
+    Event,
+    GroupEvent,
+    OutcomeEvent,
+    StateEvent,
+    decode_event,
+    decode_header,
+)
+
+START_UP, RUNNING = "start-up", "running"
+_SPANS = re.compile(r"spans-attempt-(\d+)-rank-(\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class Phase:
+    rank: int
+    name: str
+    start_unix_ns: int
+    end_unix_ns: int
+    depth: int = 0
+    open: bool = False
+    """It has not ended, or nobody saw its end."""
+
+
+@dataclass
+class Phases:
+    """Of all attempts."""
+
+    phases: list[Phase] = field(default_factory=list)
+    """By rank and start; one that holds others before these."""
+    attempts: dict[int, int] = field(default_factory=dict)
+    """When each attempt but the first began."""
+    ranks: list[int] = field(default_factory=list)
+    start_unix_ns: int = 0
+    end_unix_ns: int = 0
+    live: bool = False
+
+
+@dataclass
+class _Attempt:
+    begun: int = 0
+    running: int = 0
+    world_size: int = 0
+    ends: dict[int, int] = field(default_factory=dict)
+    """Of ranks."""
+
+
+def span_files(folder: Path) -> list[tuple[int, int, Path]]:
+    """(attempt, rank, path)."""
+    try:
+        names = [(entry.name, Path(entry.path)) for entry in os.scandir(folder)]
+    except OSError:
+        return []
+    found = ((_SPANS.fullmatch(name), path) for name, path in names)
+    return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
+
+
+def read_phases(folder: Path) -> Phases:
+    """Never raises OSError."""
+    attempts, ended = _attempts(folder)
+    now = ended or time.time_ns()
+    found = Phases(live=not ended, end_unix_ns=now)
+    spans = {(attempt, rank): _spans(path) for attempt, rank, path in span_files(folder)}
+    for number, attempt in sorted(attempts.items()):
+        later = [other.begun for n, other in attempts.items() if n > number and other.begun]
+        stop = min(later, default=now)
+        ranks = {*range(attempt.world_size), *(rank for a, rank in spans if a == number)}
+        for rank in sorted(ranks):
+            own = spans.get((number, rank), [])
+            found.phases += _phases(rank, attempt, own, attempt.ends.get(rank, stop))
+    found.phases = list(_since(_created(folder), found.phases))
+    found.attempts = {n: one.begun for n, one in attempts.items() if n and one.begun}
+    found.ranks = sorted({phase.rank for phase in found.phases})
+    found.phases.sort(key=lambda phase: (phase.rank, phase.depth, phase.start_unix_ns))
+    found.start_unix_ns = min((phase.start_unix_ns for phase in found.phases), default=now)
+    return found
+
+
+def _since(limit: int, phases: list[Phase]) -> Iterator[Phase]:
+    """The workers of a session may have started hours before their cell."""
+    for phase in phases:
+        if phase.start_unix_ns >= limit:
+            yield phase
+        elif phase.end_unix_ns > limit:
+            yield replace(phase, start_unix_ns=limit)
+
+
+def _created(folder: Path) -> int:
+    try:
+        return decode_header((folder / HEADER).read_bytes()).created_unix_ns
+    except (OSError, ValueError):
+        return 0
+
+
+def _attempts(folder: Path) -> tuple[dict[int, _Attempt], int]:
+    """And when the run ended; 0 if it goes on."""
+    attempts: dict[int, _Attempt] = {}
+    for event in events(folder):
+        attempt = attempts.setdefault(event.attempt, _Attempt())
+        match event:
+            case StateEvent(state=state) if state in TERMINAL:
+                return attempts, event.time_unix_ns
+            case StateEvent(state="running"):
+                attempt.running = attempt.running or event.time_unix_ns
+            case StateEvent(state="starting" | "restarting"):
+                attempt.begun = attempt.begun or event.time_unix_ns
+            case GroupEvent():
+                attempt.world_size = event.world_size
+            case OutcomeEvent():
+                attempt.ends[event.outcome.rank] = event.outcome.time_unix_ns or event.time_unix_ns
+    return attempts, 0
+
+
+def events(folder: Path) -> Iterator[Event]:
+    try:
+        lines = (folder / EVENTS).read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in lines:
+        if (event := decode_event(line)) is not None:
+            yield event
+
+
+def _phases(
+    rank: int, attempt: _Attempt, spans: list[tuple[str, int, int | None, int]], end: int
+) -> list[Phase]:
+    """The spans, on the ground of what the run's events tell."""
+    found = []
+    if attempt.begun and not any(name == START_UP for name, *_ in spans):
+        found.append(Phase(rank, START_UP, attempt.begun, max(attempt.begun, attempt.running or end)))
+    if attempt.running and end > attempt.running:
+        found.append(Phase(rank, RUNNING, attempt.running, end, -1, open=rank not in attempt.ends))
+    for name, start, stop, depth in spans:
+        ended = max(start, end) if stop is None else max(start, stop)
+        found.append(Phase(rank, name, start, ended, depth, open=stop is None))
+    return found
+
+
+def _spans(path: Path) -> list[tuple[str, int, int | None, int]]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found: dict[tuple[str, int], tuple[str, int, int | None, int]] = {}
+    for line in lines:
+        try:
+            known = json.loads(line)
+            name, start, depth = str(known["name"]), int(known["start_unix_ns"]), int(known.get("depth", 0))
+            stop = known.get("end_unix_ns")
+            found[name, start] = (name, start, None if stop is None else int(stop), max(0, depth))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return list(found.values())

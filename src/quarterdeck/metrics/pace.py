@@ -1,0 +1,304 @@
+"""How long a rank's steps take, how long it waits in them for other ranks, and who is the slowest. Pure;
+in the kernel, a few times a second, for the run view.
+
+A collective ends when the last rank has come to it. By how much a rank was earlier is its lead, and what it
+waits for, sooner or later. DDP starts several collectives before it waits for all of them: they have the same
+lead, which is waited for once. So of a step's collectives only what a lead has grown by counts, beginning
+with 0 at each step. Steps are those of `qd.log`, or the items of `qd.progress`.
+
+This never says that a rank waited for longer than it did by more than its lead, but too little where one
+waits several times in a step for the same rank. With NCCL a rank comes to a collective when its CPU does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from quarterdeck.metrics.arrivals import Arrival, ArrivalReader, arrivals_name
+from quarterdeck.metrics.arrivals import attempt_and_rank as arrivals_of
+from quarterdeck.metrics.format import attempt_and_rank, file_name
+from quarterdeck.metrics.progress import read_progress
+from quarterdeck.metrics.reader import MetricFile
+
+STEPS = 20
+SLOWER = 1.15
+"""A rank whose own work takes longer than that many times the others' median is marked."""
+_POINTS = 512
+_TAIL = 256
+_KEPT = 8_192
+"""Collectives of a rank that are remembered."""
+
+
+class Pace(NamedTuple):
+    """Of one rank; None is not known."""
+
+    step: int | None = None
+    """The last one."""
+    step_ms: float | None = None
+    """Mean over the last 20 steps or so, as far as waiting is known where it is."""
+    wait_ms: float | None = None
+    """Of that, waiting for other ranks."""
+    slowest: bool = False
+    """Its own work for a step, without waiting, takes 15 % longer than the others' median. One rank at most,
+    and only if that is so over 20 steps.
+    """
+
+
+class Point(NamedTuple):
+    step: int
+    time_ns: int
+
+
+class _Window(NamedTuple):
+    first: Point
+    last: Point
+
+    @property
+    def steps(self) -> int:
+        return self.last.step - self.first.step
+
+    @property
+    def step_ms(self) -> float:
+        return (self.last.time_ns - self.first.time_ns) / self.steps / 1e6
+
+
+class Paces:
+    """A run's. `refresh` reads what was written since, never raises OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.steps_per_s: float | None = None
+        """Of all ranks together, which do the same steps; None before the second one."""
+        self._folder = folder
+        self._begin(0)
+
+    def refresh(self, attempt: int) -> dict[int, Pace]:
+        """By rank."""
+        if attempt != self._attempt:
+            self._begin(attempt)
+        self._find_files()
+        for steps in self._logged.values():
+            steps.refresh()
+        self._refresh_loops()
+        self._waits.refresh()
+        return self._paces()
+
+    def _begin(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._names = 0
+        self._logged: dict[int, _Logged] = {}
+        self._loops: dict[int, _LoopSteps] = {}
+        self._waits = _Waits()
+
+    def _find_files(self) -> None:
+        try:
+            names = os.listdir(self._folder)
+        except OSError:
+            return
+        if len(names) == self._names:
+            return
+        self._names = len(names)
+        for name in names:
+            known, arrivals = attempt_and_rank(name), arrivals_of(name)
+            if known and known[0] == self._attempt and known[1] not in self._logged:
+                self._logged[known[1]] = _Logged(self._folder / file_name(*known))
+            if arrivals and arrivals[0] == self._attempt:
+                self._waits.add(arrivals[1], self._folder / arrivals_name(*arrivals))
+
+    def _refresh_loops(self) -> None:
+        for rank, bars in read_progress(self._folder, self._attempt).items():
+            inner = next((bar for bar in reversed(bars) if not bar.done), bars[-1])
+            self._loops.setdefault(rank, _LoopSteps()).see(
+                inner.started_unix_ns, inner.n, inner.updated_unix_ns
+            )
+
+    def _paces(self) -> dict[int, Pace]:
+        points = self._points()
+        windows = {rank: found for rank, known in points.items() if (found := _window(known))}
+        self.steps_per_s = None
+        if windows:
+            self.steps_per_s = 1e3 / (sum(w.step_ms for w in windows.values()) / len(windows) or 1e-6)
+        bounded = self._waits.windows(points)
+        waits = self._waits.per_step(bounded)
+        windows |= bounded if waits else {}
+        slowest = _slowest(windows, waits)
+        return {rank: self._pace(rank, known, windows, waits, slowest) for rank, known in points.items()}
+
+    def _points(self) -> dict[int, Sequence[Point]]:
+        """The same sort of steps for all ranks: the loops' only if none has logged two."""
+        points = {rank: logged.points() for rank, logged in self._logged.items()}
+        if all(len(known) < 2 for known in points.values()):
+            points |= {rank: loop.points for rank, loop in self._loops.items()}
+        ranks = {*self._logged, *self._loops, *self._waits.ranks}
+        return {rank: points.get(rank, ()) for rank in sorted(ranks)}
+
+    @staticmethod
+    def _pace(
+        rank: int,
+        points: Sequence[Point],
+        windows: dict[int, _Window],
+        waits: dict[int, float],
+        slowest: int | None,
+    ) -> Pace:
+        window = windows.get(rank)
+        return Pace(
+            step=points[-1].step if points else None,
+            step_ms=window.step_ms if window else None,
+            wait_ms=waits.get(rank) if window else None,
+            slowest=rank == slowest,
+        )
+
+
+def _window(points: Sequence[Point], since_ns: int = 0, until_ns: int = 1 << 63) -> _Window | None:
+    """The last steps that lie between these times: 20, or as few more as there are points for."""
+    last = first = None
+    for point in reversed(points):
+        if last is None:
+            last = point if point.time_ns <= until_ns else None
+            continue
+        before = first or last
+        if point.step >= before.step or point.time_ns >= before.time_ns or point.time_ns < since_ns:
+            break  # the steps began anew
+        first = point
+        if last.step - point.step >= STEPS:
+            break
+    return _Window(first, last) if first is not None and last is not None else None
+
+
+def _slowest(windows: dict[int, _Window], waits: dict[int, float]) -> int | None:
+    if len(waits) < 2 or any(windows[rank].steps < STEPS for rank in waits):
+        return None
+    own = {rank: windows[rank].step_ms - wait for rank, wait in waits.items()}
+    rank = max(own, key=own.__getitem__)
+    others = median(value for other, value in own.items() if other != rank)
+    return rank if own[rank] > SLOWER * max(others, 0.0) else None
+
+
+class _Logged:
+    """The steps of a rank's metrics. Of several sorts of calls (losses every step, accuracy every epoch) the
+    one that has had most steps of late counts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = MetricFile(path)
+        self._points: list[deque[Point]] = []
+
+    def refresh(self) -> None:
+        if not self._file.refresh():
+            return
+        columns = self._file.columns
+        while len(self._points) < len(columns):
+            self._points.append(deque(maxlen=_POINTS))
+        for column, points in zip(columns, self._points, strict=True):
+            for step, ns in zip(column.steps[-_TAIL:], column.times[-_TAIL:], strict=True):
+                if not points or points[-1].step != step:
+                    points.append(Point(step, ns))
+            column.forget()  # a long run has many
+
+    def points(self) -> Sequence[Point]:
+        latest = max((points[-1].time_ns for points in self._points if points), default=0)
+        since_ns = latest - 60_000_000_000
+        return max(
+            self._points, key=lambda points: sum(p.time_ns >= since_ns for p in _tail(points)), default=()
+        )
+
+
+def _tail(points: deque[Point]) -> list[Point]:
+    return [points[-place] for place in range(1, min(len(points), 4 * STEPS) + 1)]
+
+
+class _LoopSteps:
+    """How far a loop was at each look."""
+
+    def __init__(self) -> None:
+        self.points: deque[Point] = deque(maxlen=_POINTS)
+        self._started_ns = 0
+
+    def see(self, started_ns: int, n: int, updated_ns: int) -> None:
+        if started_ns != self._started_ns:
+            self._started_ns = started_ns
+            self.points.clear()
+            self.points.append(Point(0, started_ns))
+        if n > self.points[-1].step:
+            self.points.append(Point(n, updated_ns))
+
+
+class _Waits:
+    """All ranks' arrivals."""
+
+    def __init__(self) -> None:
+        self._readers: dict[int, ArrivalReader] = {}
+        self._own: dict[int, deque[Arrival]] = {}
+        self._met: dict[tuple[int, int], dict[int, int]] = {}
+        self._known_for: object = None
+        self._known: dict[int, float] = {}
+
+    @property
+    def ranks(self) -> list[int]:
+        return list(self._readers)
+
+    def add(self, rank: int, path: Path) -> None:
+        if rank not in self._readers:
+            self._readers[rank] = ArrivalReader(path)
+            self._own[rank] = deque(maxlen=_KEPT)
+
+    def refresh(self) -> None:
+        for rank, reader in self._readers.items():
+            for arrival in reader.refresh():
+                self._own[rank].append(arrival)
+                self._met.setdefault((arrival.group, arrival.seq), {})[rank] = arrival.time_ns
+        if len(self._met) > 4 * _KEPT:
+            for key in list(self._met)[: 2 * _KEPT]:
+                del self._met[key]
+
+    def windows(self, points: dict[int, Sequence[Point]]) -> dict[int, _Window]:
+        """Where all ranks' arrivals are known. A rank that logs nothing does the steps of one that does."""
+        readers = self._readers.values()
+        if len(readers) < 2 or len(readers) < max(reader.world_size for reader in readers):
+            return {}
+        since_ns, until_ns = max(r.since_ns for r in readers), min(r.until_ns for r in readers)
+        found = {rank: _window(known, since_ns, until_ns) for rank, known in points.items()}
+        other = next((window for window in found.values() if window), None)
+        if other is None:
+            return {}
+        return {rank: found.get(rank) or other for rank in sorted(self._readers)}
+
+    def per_step(self, windows: dict[int, _Window]) -> dict[int, float]:
+        """Milliseconds of waiting, by rank; {} if the steps have no collectives of all ranks."""
+        if windows != self._known_for:
+            found = {rank: self._wait_ms(rank, window) for rank, window in windows.items()}
+            self._known = {rank: wait for rank, wait in found.items() if wait is not None}
+            self._known = self._known if len(self._known) == len(windows) else {}
+            self._known_for = windows
+        return self._known
+
+    def _wait_ms(self, rank: int, window: _Window) -> float | None:
+        leads = self._leads_ns(rank, window)
+        if not leads:
+            return None
+        per_step = max(1, round(len(leads) / window.steps))
+        grown = sum(max(0, after - before) for before, after in pairwise(_with_zeros(leads, per_step)))
+        return grown / window.steps / 1e6
+
+    def _leads_ns(self, rank: int, window: _Window) -> list[int]:
+        leads = []
+        for arrival in reversed(self._own[rank]):
+            if arrival.time_ns <= window.first.time_ns:
+                break
+            met = self._met.get((arrival.group, arrival.seq), {})
+            if arrival.time_ns <= window.last.time_ns and len(met) == len(self._readers):
+                leads.append(max(met.values()) - arrival.time_ns)
+        return leads[::-1]
+
+
+def _with_zeros(leads: list[int], per_step: int) -> list[int]:
+    """A zero before each step."""
+    spread = []
+    for place, lead in enumerate(leads):
+        spread += [0, lead] if place % per_step == 0 else [lead]
+    return spread

@@ -1,0 +1,150 @@
+"""`qd.span`: a named stretch of this rank's time, for the time axis of a run. In every process that runs user
+code; the format and the reader are in `store.spans`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.store.append import Appender
+from quarterdeck.store.home import keep_out_of_git
+from quarterdeck.store.spans import Span, spans_name
+
+__all__ = ["SpanFile", "span"]
+
+LIMIT = 10_000
+"""Of the spans that one process keeps of a rank and an attempt."""
+
+
+class SpanFile:
+    """A rank's spans. What cannot be written is lost: a time axis must not end a run."""
+
+    def __init__(self, context: Context) -> None:
+        self.path = context.run_dir / spans_name(context.attempt, context.rank)
+        self._local = context.run_id == LOCAL
+        self._appender = Appender(self.path)
+        self._made = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, span: Span) -> None:
+        try:
+            self._make_folder()
+            self._appender.line(msgspec.json.encode(span))
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._appender.close()
+
+    def _make_folder(self) -> None:
+        if not self._made:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._local:
+                keep_out_of_git(self.path.parents[1])
+            self._made = True
+
+
+class _Book:
+    """This process's spans of one context."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.file = SpanFile(context)
+        self.lock = threading.RLock()
+        self.begun = 0
+
+    def __del__(self) -> None:
+        self.file.close()
+
+    def begin(self, span: Span) -> bool:
+        """Whether it is kept."""
+        with self.lock:
+            self.begun += 1
+            if self.begun == 1:
+                self.context.announce()
+            if self.begun <= LIMIT:
+                self.file.write(span)
+            elif self.begun == LIMIT + 1:
+                name = f"more than {LIMIT:,} spans: the others are not kept"
+                self.file.write(Span(name, span.start_unix_ns, span.start_unix_ns, 0))
+            return self.begun <= LIMIT
+
+    def end(self, span: Span) -> None:
+        with self.lock:
+            self.file.write(span)
+
+
+_book: _Book | None = None
+_book_lock = threading.RLock()
+_depths = threading.local()
+
+
+def _book_of(context: Context) -> _Book:
+    """The same one where only the context is another: `spawn_helper` makes its own for the same run."""
+    global _book
+    with _book_lock:
+        path = context.run_dir / spans_name(context.attempt, context.rank)
+        if _book is None or _book.file.path != path:
+            _book = _Book(context)
+        return _book
+
+
+class span(ContextDecorator):
+    """`with qd.span("eval"):`, or `@qd.span("eval")` on a function: the time it takes is shown on the run's
+    time axis, rank by rank.
+
+    May be nested and used in threads; 10,000 are kept per rank and attempt. A span that its process's end
+    has cut off is shown as such. TypeError if the name is not a text.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a span is named by a text, not {name!r:.80}")
+        self.name = name
+        self._open: list[tuple[_Book, Span] | None] = []
+
+    def _recreate_cm(self) -> Self:
+        """Each call of a decorated function is a span of its own, in whatever thread."""
+        return type(self)(self.name)
+
+    def __enter__(self) -> Self:
+        depth = _depths.value = getattr(_depths, "value", 0) + 1
+        book, begun = _book_of(current()), Span(self.name, time.time_ns(), None, depth - 1)
+        self._open.append((book, begun) if book.begin(begun) else None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _depths.value = max(0, getattr(_depths, "value", 1) - 1)
+        kept = self._open.pop()
+        if kept is not None:
+            book, begun = kept
+            book.end(msgspec.structs.replace(begun, end_unix_ns=time.time_ns()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return span, (self.name,)
+
+
+def _in_child() -> None:
+    """Locks may have been held by threads that are not here."""
+    global _book_lock
+    _book_lock = threading.RLock()
+    if _book is not None:
+        _book.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_child)

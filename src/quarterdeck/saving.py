@@ -1,0 +1,247 @@
+"""`qd.save_checkpoint` and `qd.load_checkpoint`: the state of a training, kept with its run. In every process
+that runs user code: workers, the notebook's own process, scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterdeck.checkpoints import capture, keeping, sharded
+from quarterdeck.checkpoints import saver as writing
+from quarterdeck.checkpoints.capture import Captured
+from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpoints.loading import Loaded, Request, load
+from quarterdeck.checkpoints.manifest import Manifest, plain_metrics
+from quarterdeck.checkpoints.paths import SAVES, step_name
+from quarterdeck.checkpoints.places import Place, place_of
+from quarterdeck.checkpoints.saver import Order
+from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.errors import UsageError
+from quarterdeck.store.environment import describe
+from quarterdeck.store.format import HEADER, RunHeader, decode_header
+
+__all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(
+    model: Any,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    *,
+    step: int,
+    epoch: float | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    hyperparameters: Any = None,
+    extra: Any = None,
+    keep_last: int | None = None,
+    keep_best: str | None = None,
+    rng: bool = False,
+    sampler: Any = None,
+    directory: str | os.PathLike[str] | None = None,
+    wait: bool = False,
+) -> str:
+    """Keep the state as it is now; returns where it will be.
+
+    The loop waits for a copy in memory only; writing goes on behind it, and the next save waits for this one.
+    Until it is complete it does not count: whatever happens, the ones before it stay as they are. An error of
+    the writing is raised by the next save or at the end of the cell; `wait=True` waits and raises it here.
+
+    Any rank may call it, all of them or `if rank == 0:`: the first one writes, the others return at once.
+    Where every rank holds something of its own (a sharded model, `rng`, `sampler`) all have to call it,
+    within 5 s.
+
+    Args:
+        model: a module, wrapped by DDP or torch.compile or not, sharded by `fully_shard` or not; or a dict of
+            tensors.
+        metrics: numbers, for `keep_best` and `load_checkpoint("best:loss")`.
+        hyperparameters: a dict, dataclass or named tuple, also nested, with enums, paths and dates.
+        extra: anything of plain values and tensors; `load_checkpoint` gives it back.
+        keep_last: remove older ones of this folder but for so many; None keeps all.
+        keep_best: also keep the best by this metric: "loss", or "max:acc" where higher is better. Without
+            `keep_last` all but the best and the newest are removed. Pinned ones always stay.
+        rng: also the state of this rank's random generators (Python, numpy, torch, its GPU).
+        sampler: also this rank's sampler: its `state_dict()`, or its epoch and generator.
+        directory: a folder or an fsspec URL ("s3://bucket/run") instead of the run's own.
+
+    Raises UsageError, by name, for what could not be loaded again, and CheckpointError.
+    """
+    keeping.check(keep_last, keep_best)
+    context, number = current(), _step(step)
+    rank, world_size = _in_the_world(context)
+    ranks = _ranks_needed(model, rng or sampler is not None, world_size)
+    place = _place(context, directory)
+    order = Order(
+        place,
+        number,
+        _manifest(context, rank, world_size, epoch, metrics, hyperparameters),
+        rank,
+        world_size,
+        _key(context) if world_size > 1 else "",
+        _saves(context, place) if world_size > 1 else None,
+        ranks,
+        keep_last,
+        keep_best,
+    )
+
+    def captured() -> Captured:
+        taken = capture.capture(model, optimizer, scheduler, extra)
+        taken.own = capture.own(rng, sampler)
+        return taken
+
+    writing.saver.save(order, captured, wait)
+    if directory is None:
+        context.announce()
+    return f"{place.path}/{step_name(number)}"
+
+
+def load_checkpoint(
+    which: str | int | os.PathLike[str] | Checkpoint = "latest",
+    into: Any = (),
+    map_location: Any = None,
+    trust: bool = False,
+    *,
+    strict: bool = True,
+    rng: bool = False,
+    verify: bool = False,
+    directory: str | os.PathLike[str] | None = None,
+) -> Loaded | None:
+    """Bring state back: `if at := qd.load_checkpoint("latest", into=(model, optimizer)): first = at.step +
+    1`.
+
+    On any number of ranks, whatever number saved it, sharded or not; each rank reads for itself. All of it is
+    checked before the first value changes. Nothing of a file is run: one that would need it is refused, by
+    name.
+
+    Args:
+        which: "latest"; "best:loss" (lowest), "best:max:acc" (highest); a step; the path or URL of a
+            checkpoint or a folder of them; a `.pt` or `.safetensors` file; a folder from Hugging Face or
+            torch.distributed.checkpoint.
+        into: the model, its optimizer, a scheduler, a sampler: one of them, or several in any order. They
+            keep their devices. With nothing to load into, the result's `model` is the state dict.
+        map_location: the device of what has no place yet (`model` and `extra` of the result); CPU if None.
+        trust: run what pickles in it ask for. Only for files whose maker you know.
+        strict: False loads what has the same name and shape, and leaves the rest as it is.
+        rng: also this rank's random generators, if they were saved.
+        verify: compare the checksums of large files, too.
+        directory: where "latest", "best" and steps are looked for, instead of this run's own folder.
+
+    Returns None if there is no checkpoint to be latest or best. Damaged ones are passed over there, with a
+    warning. Raises UsageError for what is not there or does not fit, DamagedCheckpoint, UntrustedCheckpoint.
+    """
+    writing.flush()
+    context = current()
+    rank, _ = _in_the_world(context)
+    return load(
+        which, _place(context, directory), Request(into, rank, map_location, trust, strict, rng, verify)
+    )
+
+
+def flush() -> None:
+    """Wait until what this process has saved is complete. Called at the end of a run.
+
+    Raises CheckpointError, which names the checkpoint, if it could not be written.
+    """
+    writing.flush()
+
+
+def _step(step: Any) -> int:
+    try:
+        number = index(step)
+    except TypeError:
+        raise UsageError(f"step={step!r:.40}: the step of a checkpoint is a whole number.") from None
+    if number < 0:
+        raise UsageError(f"step={number}: the step of a checkpoint is not negative.")
+    return number
+
+
+def _in_the_world(context: Context) -> tuple[int, int]:
+    """Rank and world size; scripts that start their own group may not have set the variables."""
+    torch = sys.modules.get("torch")
+    dist = torch.distributed if torch is not None else None
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return context.rank, context.world_size
+
+
+def _ranks_needed(model: Any, own: bool, world_size: int) -> list[int]:
+    if own:
+        return list(range(world_size))
+    if not (isinstance(model, Mapping) or hasattr(model, "parameters")) or not capture.is_sharded(model):
+        return []
+    tensors: Iterable[Any] = model.values() if isinstance(model, Mapping) else model.parameters()
+    return sharded.ranks_of(tensors)
+
+
+def _place(context: Context, directory: str | os.PathLike[str] | None) -> Place:
+    return place_of(context.run_dir / "checkpoints" if directory is None else directory)
+
+
+def _saves(context: Context, place: Place) -> Path:
+    """Beside the checkpoints, or in the run's folder where those are far away."""
+    return (Path(place.path) if Path(place.path).is_absolute() else context.run_dir / "checkpoints") / SAVES
+
+
+def _key(context: Context) -> str:
+    """Of one attempt of one run. Outside of quarterdeck's runs: of the processes that one parent has
+    started.
+    """
+    parent = f"-{os.getppid()}" if context.run_dir.name == LOCAL else ""
+    text = f"{context.run_id}-{context.attempt}{parent}"
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
+
+
+def _manifest(
+    context: Context,
+    rank: int,
+    world_size: int,
+    epoch: float | None,
+    metrics: Mapping[str, Any] | None,
+    hyperparameters: Any,
+) -> Manifest:
+    header = _header(context.run_dir)
+    environment = header.environment if header is not None else _environment(os.getcwd())
+    return Manifest(
+        format=1,
+        step=0,
+        created_unix_ns=0,
+        files={},
+        epoch=epoch,
+        metrics=plain_metrics(metrics),
+        hyperparameters=_encoded(hyperparameters),
+        world_size=world_size,
+        rank=rank,
+        run_id=context.run_id,
+        attempt=context.attempt,
+        versions={name: environment.get(name, "") for name in ("python", "torch", "quarterdeck")},
+        git=environment.get("git", ""),
+        source=header.source if header is not None else "",
+    )
+
+
+def _encoded(hyperparameters: Any) -> msgspec.Raw:
+    if hyperparameters is None:
+        return msgspec.Raw(b"null")
+    from quarterdeck.checkpoints.hyperparameters import encode
+
+    return msgspec.Raw(msgspec.json.encode(encode(hyperparameters)))
+
+
+def _header(run_dir: Path) -> RunHeader | None:
+    """A run that is on record tells what it runs."""
+    try:
+        return decode_header((run_dir / HEADER).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+@cache
+def _environment(cwd: str) -> dict[str, str]:
+    return describe(cwd)

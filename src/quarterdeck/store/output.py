@@ -1,0 +1,214 @@
+"""`output.bin`, the order of the text in a run's logs, so that what all ranks wrote can be shown merged and
+timed. Written by the recorder, in the coordinator; read by views, in any process, also while it grows.
+
+A record of 16 bytes, little-endian, for each append to a log:
+
+    time i64, ns since 1970; length u32, bytes; rank u16; stream u8: 0 stdout, 1 stderr, 2 result; 0 u8
+
+A log's bytes, from its first on, belong to the records of its rank in their order. A record that does not end
+in 0 is what a failed write left; it is passed over, and its bytes are in the next record of the rank.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from quarterdeck.store.append import Appender
+from quarterdeck.store.format import log_name
+
+OUTPUT = "output.bin"
+
+Stream = Literal["stdout", "stderr", "result"]
+_STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "result")
+_RECORD = struct.Struct("<qIHBB")
+_LONGEST = (1 << 32) - 1
+_WHOLE_BYTES = 4 << 20
+"""An index up to this size is read from its beginning."""
+_TAIL_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
+_BACK_BYTES = _RECORD.size << 10
+_LOG = re.compile(r"rank-(\d+)\.log")
+
+
+class OutputIndex:
+    """The writer. `wrote` raises OSError as an Appender does; nothing is lost by that but the time of a
+    piece of text.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = Appender(folder / OUTPUT)
+        self._waiting: dict[int, int] = {}
+
+    def wrote(self, rank: int, kind: str, time_unix_ns: int, size_bytes: int) -> None:
+        """So many bytes are at the end of the rank's log, since the last call."""
+        size_bytes += self._waiting.get(rank, 0)
+        if not size_bytes:
+            return
+        self._waiting[rank] = size_bytes
+        stream = _STREAMS.index(kind) if kind in _STREAMS else 0
+        record = _RECORD.pack(time_unix_ns, min(size_bytes, _LONGEST), rank, stream, 0)
+        torn = self._file.size_bytes % _RECORD.size
+        self._file.text(b"\xff" * (_RECORD.size - torn) + record if torn else record)
+        self._waiting[rank] = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Piece(NamedTuple):
+    """Text that a rank wrote at once; any chunk, it need not end with a line."""
+
+    rank: int
+    stream: Stream
+    time_ns: int
+    """Since 1970; 0 if it is not known."""
+    text: str
+
+
+class OutputReader:
+    """All that a run's ranks wrote, in the order of its arrival. `read` gives what is new.
+
+    Of a run with more than a few MB of it only the end; `skipped_bytes` tells how much was passed over.
+    """
+
+    def __init__(self, folder: Path, tail_bytes: int = _TAIL_BYTES) -> None:
+        self._folder = folder
+        self._tail_bytes = tail_bytes
+        self._offset = -1
+        """Of the next record; -1: not begun."""
+        self._places: dict[int, int] = {}
+        """Of the next byte in a rank's log."""
+        self._decoders: dict[int, codecs.IncrementalDecoder] = {}
+        self.skipped_bytes = 0
+
+    def read(self, over: bool = False) -> list[Piece]:
+        """`over`: nobody writes any more; then also text that no record speaks of, with time 0."""
+        found: list[Piece] = []
+        try:
+            with open(self._folder / OUTPUT, "rb", buffering=0) as index:
+                self._begin(index.fileno())
+                found = self._new(index.fileno())
+        except OSError:
+            pass
+        if over:
+            found += self._rest()
+        return found
+
+    # ---- where to begin
+
+    def _begin(self, index: int) -> None:
+        """At the first record, or at the one from which on the logs have the last `tail_bytes`."""
+        if self._offset >= 0:
+            return
+        end = os.fstat(index).st_size // _RECORD.size * _RECORD.size
+        self._offset = 0
+        if end <= _WHOLE_BYTES and sum(self._log_sizes().values()) <= self._tail_bytes:
+            return
+        after: dict[int, int] = {}
+        place, total = end, 0
+        while place > 0 and total < self._tail_bytes:
+            block = min(_BACK_BYTES, place)
+            place -= block
+            for record in reversed(list(_RECORD.iter_unpack(os.pread(index, block, place)))):
+                _, length, rank, _, mark = record
+                after[rank] = after.get(rank, 0) + length * (mark == 0)
+                total += length * (mark == 0)
+        if place == 0:
+            return
+        self._offset = place
+        self._places = {rank: max(0, size - after.get(rank, 0)) for rank, size in self._log_sizes().items()}
+        self.skipped_bytes = sum(self._places.values())
+
+    # ---- what is new
+
+    def _new(self, index: int) -> list[Piece]:
+        found: list[Piece] = []
+        logs: dict[int, _Ahead] = {}
+        try:
+            for time_ns, length, rank, stream, mark in self._records(index):
+                if mark or stream >= len(_STREAMS):
+                    continue
+                if rank not in logs:
+                    logs[rank] = _Ahead(self._folder / log_name(rank), self._places.get(rank, 0))
+                text = self._text(rank, logs[rank].take(length))
+                if text:
+                    found.append(Piece(rank, _STREAMS[stream], time_ns, text))
+        finally:
+            for rank, log in logs.items():
+                self._places[rank] = log.place
+                log.close()
+        return found
+
+    def _records(self, index: int) -> Iterator[tuple[int, int, int, int, int]]:
+        while data := os.pread(index, _BLOCK_BYTES, self._offset):
+            whole = len(data) // _RECORD.size * _RECORD.size
+            if not whole:
+                return
+            self._offset += whole
+            yield from _RECORD.iter_unpack(data[:whole])
+
+    def _text(self, rank: int, data: bytes) -> str:
+        if rank not in self._decoders:
+            self._decoders[rank] = codecs.getincrementaldecoder("utf-8")("replace")
+        return self._decoders[rank].decode(data)
+
+    def _rest(self) -> list[Piece]:
+        """By rank. Of a log that is longer than the tail, its end."""
+        found: list[Piece] = []
+        for rank, size in sorted(self._log_sizes().items()):
+            place = self._places.get(rank, 0)
+            start = max(place, size - self._tail_bytes)
+            self.skipped_bytes += start - place
+            log = _Ahead(self._folder / log_name(rank), start)
+            text = self._text(rank, log.take(size - start))
+            log.close()
+            self._places[rank] = log.place
+            if text:
+                found.append(Piece(rank, "stdout", 0, text))
+        return found
+
+    def _log_sizes(self) -> dict[int, int]:
+        sizes: dict[int, int] = {}
+        try:
+            for entry in os.scandir(self._folder):
+                if known := _LOG.fullmatch(entry.name):
+                    sizes[int(known[1])] = entry.stat().st_size
+        except OSError:
+            pass
+        return sizes
+
+
+class _Ahead:
+    """A log, read in blocks and handed out in pieces. What is not there is b""."""
+
+    def __init__(self, path: Path, place: int) -> None:
+        self.place = place
+        self._data, self._at = b"", 0
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def take(self, length: int) -> bytes:
+        """Fewer bytes where the log is shorter than its index says."""
+        if len(self._data) - self._at < length:
+            self._fill(length)
+        taken = self._data[self._at : self._at + length]
+        self._at += len(taken)
+        self.place += len(taken)
+        return taken
+
+    def _fill(self, length: int) -> None:
+        if self._file >= 0:
+            self._data = os.pread(self._file, max(length, _BLOCK_BYTES), self.place)
+            self._at = 0
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)

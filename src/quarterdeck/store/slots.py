@@ -1,0 +1,79 @@
+"""A file of slots of one size that are overwritten in place: what is true now, not what happened. Written by
+one process per file, read by any at any time: `vitals.bin`, `progress-attempt-A-rank-R.bin`.
+
+A slot is the length and the CRC-32 of its content, u32 little-endian each, the content, and whatever was
+there before. Length 0 is an empty slot. A reader that meets a slot in the middle of its change reads it
+again; one that a crash has torn is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+_HEAD = struct.Struct("<II")
+_READS = 5
+_LIMIT_BYTES = 4 << 20
+
+
+class Slots:
+    """Writes; not for several threads at once. The file is made by the first `write`."""
+
+    def __init__(self, path: Path, slot_bytes: int) -> None:
+        self._path = path
+        self._slot_bytes = slot_bytes
+        self._descriptor = -1
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that one slot takes."""
+        return self._slot_bytes - _HEAD.size
+
+    def write(self, index: int, content: bytes) -> None:
+        """One write. ValueError if it is too long; OSError."""
+        if len(content) > self.room_bytes:
+            raise ValueError(f"{len(content)} bytes do not fit into a slot of {self.room_bytes}")
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        record = _HEAD.pack(len(content), zlib.crc32(content)) + content
+        os.pwrite(self._descriptor, record, index * self._slot_bytes)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_slots(path: Path, slot_bytes: int) -> dict[int, bytes]:
+    """The whole ones that hold something, by place. {} for a file that is not there; never raises OSError."""
+    found: dict[int, bytes] = {}
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return found
+    try:
+        data = os.pread(descriptor, _LIMIT_BYTES, 0)
+        for start in range(0, len(data), slot_bytes):
+            content = _content(data[start : start + slot_bytes])
+            reads = 1
+            while content is None and reads < _READS:
+                content = _content(os.pread(descriptor, slot_bytes, start))
+                reads += 1
+            if content:
+                found[start // slot_bytes] = content
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _content(slot: bytes) -> bytes | None:
+    """None if it is torn."""
+    if len(slot) < _HEAD.size:
+        return None
+    length, crc = _HEAD.unpack_from(slot)
+    content = slot[_HEAD.size : _HEAD.size + length]
+    return content if len(content) == length and zlib.crc32(content) == crc else None

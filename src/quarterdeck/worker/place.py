@@ -1,0 +1,52 @@
+"""The context of a piece of work: where a rank is, what it continues, and its own checkpoint in Flyte's form.
+Called by `serve`, in the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from quarterdeck.checkpoints.folder import FolderCheckpoint
+from quarterdeck.context import Context
+from quarterdeck.protocol.messages import CallFunction, RunCell, RunPlace
+
+
+def context_of(work: RunCell | CallFunction, rank: int, world_size: int) -> Context:
+    """What `qd.current()` is while user code runs."""
+    place = work.place
+    return Context(
+        run_id=place.run_id,
+        name=place.name or work.name,
+        rank=rank,
+        local_rank=rank,
+        world_size=world_size,
+        attempt=place.attempt,
+        run_dir=Path(place.folder),
+        checkpoint=_checkpoint(place, rank) if place.closed else None,
+        parent_dir=Path(place.parent) if place.parent else None,
+        resume_from=Path(place.resume) if place.resume else None,
+    )
+
+
+def _checkpoint(place: RunPlace, rank: int) -> FolderCheckpoint:
+    """It reads what this rank saved last before this attempt: in this run, else in the one it continues."""
+    own = f"rank-{rank}"
+    folder = Path(place.folder) / "checkpoints"
+    target = folder / f"attempt-{place.attempt}" / own
+    attempts = [folder / f"attempt-{attempt}" / own for attempt in reversed(range(place.attempt))]
+    for source in (*attempts, *(_inherited(Path(place.resume), own) if place.resume else ())):
+        found = FolderCheckpoint(target, source)
+        if found.prev_exists():
+            return found
+    return FolderCheckpoint(target)
+
+
+def _inherited(resume: Path, own: str) -> Iterator[Path]:
+    """Of a folder of checkpoints, of one attempt's, or of one rank's."""
+    attempts = [path for path in resume.glob("attempt-*") if path.name[8:].isdigit()]
+    for attempt in sorted(attempts, key=lambda path: -int(path.name[8:])):
+        yield attempt / own
+    yield resume / own
+    if resume.name == own:
+        yield resume
