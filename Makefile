@@ -61,7 +61,7 @@ check: setup $(NODE_STAMP) ## ruff, strict types, import layers; the browser's h
 	$(BIN)/lint-imports
 	$(BIN)/python labextension/make_protocol.py --check
 	cd labextension && npm run --silent check && npm run --silent test
-	cd labextension && npm run --silent build -- --outfile=node_modules/.built.js
+	cd labextension && npm run --silent build -- node_modules/.built.js
 	cmp labextension/node_modules/.built.js $(BUNDLE) || { echo "$(BUNDLE) is stale: make view" >&2; exit 1; }
 
 view: setup $(NODE_STAMP) ## build the browser's half of the run view

@@ -23,7 +23,7 @@ import nbformat
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 App = Literal["lab", "notebook"]
-DEADLINE_MS = 40_000
+DEADLINE_MS = 20_000
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -41,6 +41,8 @@ _PANEL = """
     const app = window.jupyterapp;
     const panel = app?.shell?.currentWidget;
 """
+
+_MARKS = "[...document.querySelectorAll('.jp-Notebook .jp-Cell .jp-InputPrompt')].map(one => one.textContent)"
 
 
 @dataclass
@@ -151,11 +153,17 @@ def chromium() -> Iterator[Browser]:
 class BrowserNotebook:
     """A notebook in a page, driven by the application's own commands."""
 
-    def __init__(self, served: Server, browser: Browser, cells: list[str], app: App = "lab", **page: Any) -> None:
+    def __init__(
+        self, served: Server, browser: Browser, cells: list[str], app: App = "lab", **page: Any
+    ) -> None:
         self.server, self.app = served, app
         self.name = f"{secrets.token_hex(4)}.ipynb"
         document = nbformat.v4.new_notebook()
-        document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        document.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         document.cells = [nbformat.v4.new_code_cell(source) for source in cells]
         nbformat.write(document, served.folder / self.name)
         self.problems: list[str] = []
@@ -169,9 +177,7 @@ class BrowserNotebook:
     def open(self) -> None:
         """Also again, as after a reload."""
         self.page.goto(self.server.url(self.app, self.name))
-        self.page.wait_for_function(
-            f"() => {{ {_PANEL} return panel?.sessionContext?.isReady ?? false; }}"
-        )
+        self.page.wait_for_function(f"() => {{ {_PANEL} return panel?.sessionContext?.isReady ?? false; }}")
         self.page.evaluate(
             f"async () => {{ {_PANEL} await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info; }}"
         )
@@ -185,30 +191,31 @@ class BrowserNotebook:
     # ---- cells
 
     def start(self, cell: int) -> None:
-        """Run a cell; does not wait."""
+        """Run a cell; does not wait for its end."""
+        before = self.prompt(cell)
         self.page.evaluate(
             f"(cell) => {{ {_PANEL} panel.content.activeCellIndex = cell;"
             " void app.commands.execute('notebook:run-cell'); }",
             cell,
         )
-        self.page.wait_for_function(
-            f"() => {{ {_PANEL} return panel.sessionContext.session.kernel.status === 'busy'; }}"
-        )
+        self.page.wait_for_function(f"([cell, before]) => ({_MARKS})[cell] !== before", arg=[cell, before])
 
     def finish(self) -> None:
-        """Wait until the kernel is idle."""
-        self.page.wait_for_function(
-            f"() => {{ {_PANEL} return panel.sessionContext.session.kernel.status === 'idle'; }}"
-        )
+        """Wait until no cell is marked as running. (The kernel's own state tells of views' messages, too.)"""
+        self.page.wait_for_function(f"() => !({_MARKS}).some(mark => mark.includes('*'))")
 
     def run(self, cell: int) -> Locator:
+        before = self.prompt(cell)
         self.start(cell)
         self.finish()
+        assert self.prompt(cell) != before
         return self.output(cell)
 
     def busy(self) -> bool:
-        status = f"() => {{ {_PANEL} return panel.sessionContext.session.kernel.status; }}"
-        return bool(self.page.evaluate(status) == "busy")
+        return bool(self.page.evaluate(f"() => ({_MARKS}).some(mark => mark.includes('*'))"))
+
+    def prompt(self, cell: int) -> str:
+        return str(self.page.evaluate(f"(cell) => ({_MARKS})[cell]", cell))
 
     def output(self, cell: int) -> Locator:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea").first

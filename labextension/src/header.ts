@@ -47,7 +47,7 @@ export function header(send: Send): Panel<State> {
       shown = state;
       const { run } = state;
       ahead = Date.now() - run.now_ms;
-      setText(title, run.name);
+      setText(title, run.name || "Run");
       setAttr(title, "title", run.name);
       mark(state);
       tick();

@@ -51,7 +51,7 @@ export class Tabs {
     };
     const props = { class: "qd-tab", type: "button", "aria-expanded": "false", "aria-controls": id, on: { click } };
     const button = h("button", props);
-    fill(button, tab.word, count);
+    fill(button, tab.word, " ", count);
     this.buttons.set(tab.id, { button, count, panel });
     this.el.append(panel);
     return button;

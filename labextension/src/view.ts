@@ -86,6 +86,7 @@ export class View {
     size.observe(this.el);
     this.ended.signal.addEventListener("abort", () => size.disconnect());
     document.addEventListener("visibilitychange", () => this.visibility(), { signal: this.ended.signal });
+    this.resize();
     this.send({ kind: "sync" });
   }
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quarterdeck.checkpoints.flyte import PyTorchCheckpoint
     from quarterdeck.client.function import DistributedFunction, distributed
     from quarterdeck.client.run import Run
     from quarterdeck.client.runs import Runs, runs
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "checkpoints.flyte": ("PyTorchCheckpoint",),
     "client.function": ("DistributedFunction", "distributed"),
     "client.run": ("Run",),
     "client.runs": ("Runs", "runs"),
@@ -77,6 +79,7 @@ __all__ = [
     "ElasticWorkerResult",
     "Master",
     "PyTorch",
+    "PyTorchCheckpoint",
     "QuarterdeckError",
     "RecoverableError",
     "RestartPolicy",

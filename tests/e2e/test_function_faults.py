@@ -479,4 +479,4 @@ run = never.submit()
 error = raised_by(run.result)
 assert type(error) is Flaky and str(error) == "attempt 1" and run.attempt == 1 and run.status == "failed"
 """)
-    assert re.search("attempt 1 of 2 ended, starting anew", ran.text + ran.html)
+    assert re.search("attempt 2 of 2 began", ran.text + ran.html)

@@ -1,6 +1,5 @@
 """Progress, spans, vitals and the slow rank of real runs, as the view reads them from the run's folder."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -195,8 +194,8 @@ model = DDP(torch.nn.Sequential(*layers), bucket_cap_mb=0.001)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 step = 0
 while not os.path.exists("done") and step < 3000:
-    time.sleep(0.02)
-    if rank == 1 and os.path.exists("slow"): time.sleep(0.01)
+    time.sleep(0.04)
+    if rank == 1 and os.path.exists("slow"): time.sleep(0.03)
     optimizer.zero_grad()
     model(torch.randn(4, 16)).sum().backward()
     optimizer.step()
@@ -205,23 +204,26 @@ while not os.path.exists("done") and step < 3000:
 """
 
 
-@pytest.mark.parametrize("name", ["uneven"])
-def test_a_rank_that_is_slow_is_marked_for_as_long_as_it_is(notebook: Notebook, name: str) -> None:
-    """Only rank 0 logs; rank 1 does 10 ms more in steps of 20 ms and a little."""
+def test_a_rank_that_is_slow_is_marked_for_as_long_as_it_is(notebook: Notebook) -> None:
+    """Only rank 0 logs; rank 1 does 30 ms more in steps of 40 ms and a little."""
     slow = notebook.folder / "slow"
     slow.touch()
     cell = notebook.start(DDP)
-    paces = Paces(folder(notebook, name))
+    paces = Paces(folder(notebook, "uneven"))
     try:
-        until(lambda: (found := paces.refresh(0)) and [r for r in found if found[r].slowest] == [1])
-        found = paces.refresh(0)
-        assert found[0].step is not None
+        found = until(lambda: (p := paces.refresh(0)) and [r for r in p if p[r].slowest] == [1] and p)
         waits = {rank: pace.wait_ms or 0.0 for rank, pace in found.items()}
-        assert waits[1] < 5 < min(waits[0], waits[2]) < 20, found
+        assert waits[1] + 15 < min(waits[0], waits[2]), found
         slow.unlink()
-        until(lambda: not any(pace.slowest for pace in paces.refresh(0).values()))
-        found = paces.refresh(0)
-        assert found[0].wait_ms is not None
+        then = paces.refresh(0)[0].step or 0
+
+        def even() -> bool:
+            found = paces.refresh(0)
+            known = all(pace.wait_ms is not None for pace in found.values())
+            past = (found[0].step or 0) > then + 60
+            return past and known and not any(pace.slowest for pace in found.values())
+
+        until(even)
     finally:
         (notebook.folder / "done").touch()
         notebook.finish(cell)

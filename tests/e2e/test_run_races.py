@@ -172,7 +172,7 @@ def broken(*_, **__):
 module.plot = broken
 """)
     ran = notebook.ok("%%distributed\nimport quarterdeck as qd\nqd.log(loss=1.0)\nrank")
-    assert ran.text.count("The curves cannot be drawn: RuntimeError: no such style") == 1
+    assert ran.text.count("The run cannot be drawn: RuntimeError: no such style") == 1
     notebook.ok("module.plot = kept")
 
 

@@ -18,7 +18,7 @@ import sys
 import types
 import uuid
 import zoneinfo
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -57,7 +57,7 @@ class Betas(NamedTuple):
 @dataclasses.dataclass
 class Adam:
     lr: float
-    betas: Betas = Betas(0.9)
+    betas: Betas = Betas(0.9)  # noqa: RUF009
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -178,7 +178,7 @@ def test_a_list_in_a_namedtuple_in_a_dataclass_keeps_every_type() -> None:
 
 def test_nan_comes_back() -> None:
     assert repr(journey([float("nan"), np.float32("nan"), np.datetime64("NaT", "s")])) == (
-        "[nan, np.float32(nan), np.datetime64('NaT')]"
+        "[nan, np.float32(nan), np.datetime64('NaT','s')]"
     )
 
 
@@ -302,7 +302,7 @@ def _deep() -> list[Any]:
     return value
 
 
-Unnamed = NamedTuple("SomethingElse", [("x", int)])  # type: ignore[misc]
+Unnamed = namedtuple("SomethingElse", "x")  # type: ignore[name-match]
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "lambda": (
@@ -522,12 +522,15 @@ def test_what_is_no_plain_data_class_stays_a_mapping_that_shows_all(name: str, r
 DAMAGED: list[Any] = [
     {"$tuple": 5}, {"$set": [[1]]}, {"$dict": [[1]]}, {"$dict": {"a": 1}}, {"$path": None}, {"$float": "x"},
     {"$datetime": "yesterday"}, {"$timedelta": {"weeks": "x"}}, {"$bytes": "!"}, {"$nothing": 1}, {"$": 1},
-    {"$dataclass": 3, "fields": {}}, {"$dataclass": f"{HERE}:Adam"}, {"$dataclass": f"{HERE}:Adam", "fields": 1},
-    {"$enum": f"{HERE}:Mode"}, {"$enum": f"{HERE}:Mode", "name": "NONE"}, {"$enum": f"{HERE}:Mode", "name": []},
+    {"$dataclass": 3, "fields": {}}, {"$dataclass": f"{HERE}:Adam"},
+    {"$dataclass": f"{HERE}:Adam", "fields": 1}, {"$int": "9" * 10_000},
+    {"$enum": f"{HERE}:Mode"}, {"$enum": f"{HERE}:Mode", "name": "NONE"},
+    {"$enum": f"{HERE}:Mode", "name": []},
     {"$namedtuple": f"{HERE}:Betas", "fields": {}}, {"$namedtuple": f"{HERE}:Betas", "fields": {"third": 1}},
     {"$defaultdict": [], "default": "eval"}, {"$deque": [1], "maxlen": -1}, {"$namespace": [1]},
-    {"$array": [1, [2]], "dtype": "int64", "shape": [3]}, {"$tensor": [1], "dtype": "int64", "shape": [10**9]},
-    {"$tensor": ["x"], "dtype": "float32", "shape": [1]}, {"$torch.device": "nowhere"}, {"$int": "9" * 10_000},
+    {"$array": [1, [2]], "dtype": "int64", "shape": [3]},
+    {"$tensor": [1], "dtype": "int64", "shape": [10**9]},
+    {"$tensor": ["x"], "dtype": "float32", "shape": [1]}, {"$torch.device": "nowhere"},
 ]  # fmt: skip
 
 
@@ -543,6 +546,10 @@ def test_data_nested_beyond_measure_is_no_error() -> None:
     for _ in range(400):
         data = {"$tuple": [data]}
     decode(data)
+    assert differences(data, {}) != []
+    for _ in range(3000):
+        data = {"$set": [data]}
+    assert differences({"a": data}, {"a": 1}) == [Difference("a", "…", "1")]
 
 
 def test_keeping_and_reading_import_neither_torch_nor_numpy() -> None:

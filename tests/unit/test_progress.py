@@ -23,7 +23,6 @@ from quarterdeck.store.slots import Slots, read_slots
 from quarterdeck.store.spans import Span, read_spans, spans_name
 
 
-
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Context]:
     """The context of rank 1, whose run has no folder yet."""
@@ -81,7 +80,12 @@ def test_a_loop_that_becomes_slow_is_never_far_behind(here: Context) -> None:
 
 @pytest.mark.parametrize(
     ("iterable", "total", "expected"),
-    [(range(3), None, 3), ((n for n in range(3)), None, None), ((n for n in range(3)), 3, 3), (range(3), 9, 9)],
+    [
+        (range(3), None, 3),
+        ((n for n in range(3)), None, None),
+        ((n for n in range(3)), 3, 3),
+        (range(3), 9, 9),
+    ],
 )
 def test_the_total_is_given_or_asked_for(here: Context, iterable: object, total: int, expected: int) -> None:
     assert list(progress(iterable, total=total)) == [0, 1, 2]  # type: ignore[call-overload]
@@ -131,7 +135,10 @@ def test_loops_in_loops_have_places_of_their_own(here: Context) -> None:
     for epoch in progress(range(3), "epoch"):
         for batch in progress(range(4), f"train {epoch}"):
             if batch == 2:
-                assert [(b.desc, b.done) for b in _bars(here)] == [("epoch", False), (f"train {epoch}", False)]
+                assert [(b.desc, b.done) for b in _bars(here)] == [
+                    ("epoch", False),
+                    (f"train {epoch}", False),
+                ]
         for _ in progress(range(2), f"eval {epoch}"):
             pass
         assert [(b.desc, b.done) for b in _bars(here)] == [("epoch", False), (f"eval {epoch}", True)]
@@ -273,7 +280,9 @@ def test_readers_never_see_half_a_bar(here: Context) -> None:
         while writer.poll() is None:
             for content in read_slots(path, 1024).values():
                 number = next(
-                    size for size in range(1, 9) if content == content[:size] * (1 + int(content[:size]) % 100)
+                    size
+                    for size in range(1, 9)
+                    if content == content[:size] * (1 + int(content[:size]) % 100)
                 )
                 seen += bool(number)
         assert writer.returncode == 0
@@ -362,6 +371,13 @@ def test_a_span_ends_with_the_exception_that_leaves_it(here: Context) -> None:
     with span("next"):
         pass
     assert [s.depth for s in _spans(here)] == [0, 0]
+
+
+def test_names_of_spans_of_all_kinds(here: Context) -> None:
+    for name in ("\ud800", "x" * 1000, "a\nb", ""):
+        with span(name):
+            pass
+    assert [s.name for s in _spans(here)] == ["?", "x" * 200, "a\nb", ""]
 
 
 def test_a_span_needs_a_name() -> None:

@@ -22,6 +22,7 @@ def test_public_names() -> None:
         "ElasticWorkerResult",
         "Master",
         "PyTorch",
+        "PyTorchCheckpoint",
         "QuarterdeckError",
         "RecoverableError",
         "RestartPolicy",
@@ -66,7 +67,7 @@ def test_magic_options() -> None:
 def test_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
-    assert names == ["cloudpickle", "ipykernel", "ipython", "matplotlib", "msgspec", "torch"]
+    assert names == ["anywidget", "cloudpickle", "ipykernel", "ipython", "matplotlib", "msgspec", "nvidia-ml-py", "torch"]
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -255,5 +255,7 @@ def test_the_coordinator_loads_neither_psutil_nor_nvml() -> None:
         "import sys, quarterdeck.coordinator.main as m, quarterdeck.coordinator.vitals\n"
         "print(sorted({'psutil', 'pynvml', 'torch', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"

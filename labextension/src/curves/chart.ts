@@ -9,7 +9,7 @@ import type { Lines } from "./data";
 import type { Look } from "./look";
 import { Readout } from "./readout";
 import type { Reading } from "./readout";
-import { plain, strokesOf } from "./strokes";
+import { meanOf, plain, strokesOf } from "./strokes";
 import type { OtherLine, Stroke } from "./strokes";
 import { linearScale, logScale, multiples, niceStep, timeStep, timeTick } from "./ticks";
 import type { Scale } from "./ticks";
@@ -32,6 +32,8 @@ export interface Surroundings {
 const PADDING: [number, number, number, number] = [8, 18, 0, 0];
 const AXIS = { x: 22, yLeast: 34 };
 const TRIANGLE = 4;
+/** Points closer than this many pixels run up and down so much that dashes are noise, and costly. */
+const DENSE = 3;
 
 export class Chart {
   readonly el: HTMLElement;
@@ -111,9 +113,8 @@ export class Chart {
   }
 
   private tell(): void {
-    const mean = this.around.lines(this.name).get("mean");
     const lines = this.around.lines(this.name);
-    setText(this.caption, metric((mean ?? [...lines.values()][0])?.lastValue()));
+    setText(this.caption, metric(meanOf(lines, this.around.look)?.lastValue()));
     show(this.of, !this.around.look.single);
     const range = `${this.xWords(this.x[0])} to ${this.xWords(this.x[1])}`;
     setAttr(this.el, "aria-label", `${this.name}, ${range}. Arrow keys read values`);
@@ -198,8 +199,8 @@ export class Chart {
   }
 
   private yWidth(u: uPlot, values: string[] | null): number {
-    u.ctx.font = this.around.colours().font;
-    const widest = Math.max(0, ...(values ?? []).map((value) => u.ctx.measureText(value).width));
+    const { font } = this.around.colours();
+    const widest = Math.max(0, ...(values ?? []).map((value) => textWidth(u.ctx, font, value)));
     return Math.max(AXIS.yLeast, Math.ceil(widest) + 10);
   }
 
@@ -274,12 +275,12 @@ export class Chart {
     ctx.beginPath();
     ctx.rect(left, bbox.top - 2 * scale, bbox.width + 2 * scale, bbox.height + 4 * scale);
     ctx.clip();
-    ctx.lineJoin = "round";
     if (this.rankColumns.length > 0) this.paintBand(ctx, px, py, left, right);
     for (const stroke of this.strokes) {
-      if (stroke.raw) paintLine(ctx, stroke, stroke.raw, 0.22, (pen) => trace(pen, stroke.raw as Column, px, py, left, right));
+      const { raw, column } = stroke;
+      if (raw) paintLine(ctx, stroke, raw, 0.22, (pen, grain) => trace(pen, raw, px, py, { left, right, grain }));
       const gap = (x: number): void => void gaps.push([x, stroke.colour]);
-      paintLine(ctx, stroke, stroke.column, stroke.alpha, (pen) => trace(pen, stroke.column, px, py, left, right, gap));
+      paintLine(ctx, stroke, column, stroke.alpha, (pen, grain) => trace(pen, column, px, py, { left, right, grain, gap }));
     }
     paintGaps(ctx, gaps, bbox.top + bbox.height);
     ctx.restore();
@@ -377,6 +378,20 @@ export class Chart {
   }
 }
 
+const widths = new Map<string, number>();
+
+/** In CSS pixels. Measuring is slow, and an axis has the same few labels all the time. */
+function textWidth(ctx: CanvasRenderingContext2D, font: string, text: string): number {
+  const key = `${font} ${text}`;
+  let width = widths.get(key);
+  if (width === undefined) {
+    if (widths.size > 500) widths.clear();
+    ctx.font = font;
+    widths.set(key, (width = ctx.measureText(text).width));
+  }
+  return width;
+}
+
 function columnOf(lines: Lines, rank: number, look: Look): Column[] {
   const line = lines.get(rank);
   return line ? [plain(line, look)] : [];
@@ -399,16 +414,18 @@ function dot(reading: Reading, left: number): HTMLElement {
   return h("i", { class: mean ? "qd-dot qd-dot-mean" : "qd-dot", style: `background:${reading.colour};transform:${at}` });
 }
 
-function paintLine(ctx: CanvasRenderingContext2D, stroke: Stroke, column: Column, alpha: number, draw: (pen: Pen) => void): void {
+function paintLine(ctx: CanvasRenderingContext2D, stroke: Stroke, column: Column, alpha: number, draw: (pen: Pen, grain: number) => void): void {
   const scale = uPlot.pxRatio;
   ctx.globalAlpha = Math.min(alpha, stroke.alpha);
   ctx.strokeStyle = stroke.colour;
   ctx.fillStyle = stroke.colour;
   ctx.lineWidth = (column.count === 1 ? 5 : alpha < stroke.alpha ? 1 : stroke.width) * scale;
-  ctx.setLineDash(column.count > 1 ? stroke.dash.map((part) => part * scale) : []);
+  const dense = column.count * DENSE * scale > ctx.canvas.width && column.low !== column.middle;
+  ctx.lineJoin = dense ? "bevel" : "round";
+  ctx.setLineDash(dense || column.count === 1 ? [] : stroke.dash.map((part) => part * scale));
   ctx.beginPath();
   ctx.lineCap = column.count > 1 ? "butt" : "round";
-  draw(ctx);
+  draw(ctx, (dense ? 2 : 1) * scale);
   ctx.stroke();
 }
 

@@ -58,7 +58,7 @@ export class Line {
 
   private reserve(size: number): void {
     if (size <= this.step.length) return;
-    const wanted = Math.max(size, this.step.length * 2);
+    const wanted = Math.max(size, this.count === 0 ? size : this.step.length * 2);
     const [step, time, min, max, mean, last] = this.columns().map((old) => {
       const grown = new Float64Array(wanted);
       grown.set(old.subarray(0, this.count));

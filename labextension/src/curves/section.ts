@@ -17,10 +17,13 @@ import { Look } from "./look";
 import { iconButton, Options } from "./options";
 import { Painter } from "./painter";
 import { CurveStore } from "./store";
+import { meanOf } from "./strokes";
 import type { OtherLine } from "./strokes";
 
 const WIDE = 760;
 const NARROW = 520;
+/** So many charts are drawn before it is known whether they can be seen, so that the first picture comes at once. */
+const AT_ONCE = 6;
 const HEIGHT = { two: 172, one: 212, narrow: 148 };
 
 export class CurvesSection {
@@ -200,6 +203,7 @@ export class CurvesSection {
       chart = new Chart(name, this.around);
       this.charts.set(name, chart);
       this.watch.observe(chart.el);
+      if (this.charts.size <= AT_ONCE) this.painter.seen(chart, true);
     }
     return chart;
   }
@@ -263,7 +267,7 @@ export class CurvesSection {
   }
 
   private steps(name: string, range: readonly [number, number]): [number, number] {
-    const line = this.store.own().lines(name).get("mean");
+    const line = meanOf(this.store.own().lines(name), this.look);
     if (this.look.x === "step" || !line) return [range[0], range[1]];
     const at = (time: number): number => line.step[Math.max(0, line.nearest(time, line.time))] ?? 0;
     return [at(range[0]), at(range[1])];

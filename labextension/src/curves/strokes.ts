@@ -28,13 +28,14 @@ export interface OtherLine {
   line: Line;
 }
 
-/** Strokes from the lowest to the topmost: ranks, other runs, the mean. */
+/** Strokes from the lowest to the topmost: ranks, other runs, the mean. Only a rank's line runs through the least
+ * and the greatest value of each point; a mean that did would hide the ranks. */
 export function strokesOf(lines: Lines, others: readonly OtherLine[], look: Look, colours: Colours): Stroke[] {
   const strokes: Stroke[] = [];
-  const mean = lines.get("mean");
+  const mean = meanOf(lines, look);
   for (const rank of look.ranks) {
     const line = lines.get(rank);
-    if (line && look.shows(rank) && !(look.single && mean)) strokes.push(stroke(rank, `rank ${rank}`, line, look, rankStyle(rank, colours)));
+    if (line && look.shows(rank) && line !== mean) strokes.push(stroke(rank, `rank ${rank}`, line, look, rankStyle(rank, colours)));
   }
   for (const other of others) {
     const dash = RUN_DASHES[other.at % RUN_DASHES.length] ?? [];
@@ -43,9 +44,15 @@ export function strokesOf(lines: Lines, others: readonly OtherLine[], look: Look
       strokes.push(stroke(other.key, other.label, other.line, look, { colour, width: 1.25, dash, alpha: 1 }));
     }
   }
-  const style = { colour: colours.mean, width: 2, dash: [], alpha: 1 };
+  const style = { colour: colours.mean, width: look.single ? 1.5 : 2, dash: [], alpha: 1 };
   if (mean && look.shows("mean")) strokes.push(stroke("mean", look.single ? "this run" : "mean", mean, look, style));
   return strokes;
+}
+
+/** The mean over ranks; of one rank its own line, as nobody sends a mean of one. */
+export function meanOf(lines: Lines, look: Look): Line | undefined {
+  const [only] = look.ranks;
+  return lines.get("mean") ?? (look.single && only !== undefined ? lines.get(only) : undefined);
 }
 
 interface Style {
@@ -61,7 +68,9 @@ function rankStyle(rank: number, colours: Colours): Style {
 }
 
 function stroke(key: Key, label: string, line: Line, look: Look, style: Style): Stroke {
-  const raw = plain(line, look);
+  const all = plain(line, look);
+  const spread = typeof key === "number" || look.single;
+  const raw = spread ? all : { ...all, low: all.middle, high: all.middle };
   const smoothed = look.smoothing > 0 ? averaged(line, look, raw) : null;
   return { key, label, line, ...style, ...faded(key, style, look), column: smoothed ?? raw, raw: smoothed ? raw : null };
 }

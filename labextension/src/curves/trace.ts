@@ -17,9 +17,19 @@ export interface Column {
   readonly count: number;
 }
 
-/** Draws a line from `left` to `right` pixels. Gaps where the values are NaN; those go to `gap` as x pixels. */
-export function trace(pen: Pen, line: Column, px: Place, py: Place, left: number, right: number, gap?: (x: number) => void): void {
+/** How a line is to be walked: the span of pixels, and how many of them make a column. */
+export interface Walk {
+  readonly left: number;
+  readonly right: number;
+  readonly grain?: number;
+  /** Told of the x pixels at which the values are NaN. */
+  readonly gap?: (x: number) => void;
+}
+
+/** Draws a line; it breaks where the values are NaN. */
+export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, right, grain = 1, gap }: Walk): void {
   let at = NaN;
+  let inside = NaN;
   let open = false;
   let [low, high, out] = [0, 0, 0];
   const flush = (): void => {
@@ -30,7 +40,7 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, left: number
       pen.lineTo(at, downFirst ? high : low);
     }
     pen.lineTo(at, out);
-    at = NaN;
+    at = inside = NaN;
   };
   let before = -1;
   for (let i = 0; i < line.count; i += 1) {
@@ -54,15 +64,16 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, left: number
       open = true;
     }
     const [a, b] = [py(line.high[i] ?? NaN), py(line.low[i] ?? NaN)];
-    const [top, bottom] = [a === a ? a : y, b === b ? b : y];
-    const column = Math.round(x);
-    if (Math.round(at) === column) {
-      low = Math.min(low, top, y);
-      high = Math.max(high, bottom, y);
+    const [one, other] = [a === a ? a : y, b === b ? b : y];
+    const column = Math.round(x / grain);
+    if (inside === column) {
+      low = Math.min(low, one, other, y);
+      high = Math.max(high, one, other, y);
       out = y;
     } else {
       flush();
-      [at, low, high, out] = [x, Math.min(top, y), Math.max(bottom, y), y];
+      [at, inside, out] = [x, column, y];
+      [low, high] = [Math.min(one, other, y), Math.max(one, other, y)];
     }
     if (x > right) break;
   }

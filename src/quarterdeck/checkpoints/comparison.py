@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _LONGEST = 200
+_DEEPEST = 100
 _CLASSES = ("$dataclass", "$namedtuple")
 _NAMESPACES = ("$namespace", "$argparse")
 _PAIRS = ("$dict", "$ordered_dict", "$counter", "$defaultdict")
@@ -34,18 +35,21 @@ def differences(left: Any, right: Any) -> list[Difference]:
 
 def text(data: Any) -> str:
     """An encoded value in one short line."""
-    words = _text(data)
+    try:
+        words = _text(data)
+    except RecursionError:
+        return "…"
     return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
 
 
-def _leaves(data: Any, path: str) -> Iterator[tuple[str, str]]:
+def _leaves(data: Any, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     name = _class_name(data)
     if name:
         yield path, name
-    parts = _parts(data)
+    parts = _parts(data) if depth < _DEEPEST else []
     if parts:
         for step, part in parts:
-            yield from _leaves(part, f"{path}{step}".removeprefix("."))
+            yield from _leaves(part, f"{path}{step}".removeprefix("."), depth + 1)
     elif not name:
         yield path, text(data)
 

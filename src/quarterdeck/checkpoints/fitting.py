@@ -144,8 +144,10 @@ def _same_groups(source: Source, saved: OptimizerState, members: list[list[Any]]
     known = {member for group in saved.members for member in group}
     here = {member for group in members for member in group}
     raise UsageError(
-        f"The optimizer in {source.path} steps other parameters, or has them in other groups; nothing was loaded.\n"
-        f"  only there: {_some(sorted(known - here)) or 'none'}\n  only here: {_some(sorted(here - known)) or 'none'}"
+        f"The optimizer in {source.path} steps other parameters, or has them in other groups.\n"
+        f"  only there: {_some(sorted(known - here)) or 'none'}\n"
+        f"  only here: {_some(sorted(here - known)) or 'none'}\n"
+        "Nothing was loaded."
     )
 
 

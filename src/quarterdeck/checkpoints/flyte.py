@@ -21,6 +21,7 @@ from quarterdeck.checkpoints.flyte_checks import (
     MissingWeights,
     check_keys,
     check_names,
+    check_states,
     check_types,
     chosen,
 )
@@ -55,6 +56,10 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         check_types(module, hyperparameters, optimizer)
+        if module is not None:
+            from quarterdeck.checkpoints.flyte_states import refuse_sharded
+
+            refuse_sharded(module)
         self._fill(hyperparameters, {"module": module, "optimizer": optimizer}, {}, {})
 
     def _fill(
@@ -192,6 +197,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         live = {name: given[name] for name in STATES if hasattr(given.get(name), "state_dict")}
         check_types(live.get("module"), kept, live.get("optimizer"))
         states = {key: given[name] for name, key in STATES.items() if name in given and name not in live}
+        check_states(states)
         references = {key: state for key, state in states.items() if _is_reference(state)}
         resolved = {} if weights is None else _resolved(references, weights)
         made = cls.__new__(cls)

@@ -46,6 +46,12 @@ def check_names(named: Mapping[Any, Any]) -> None:
             raise CheckpointRefused(f"hyperparameters must not have the name {key!r}.", hint)
 
 
+def check_states(states: Mapping[str, Any]) -> None:
+    for key, state in states.items():
+        if not isinstance(state, Mapping):
+            raise CheckpointRefused(f"{key} must be a state dict. Got {type(state)}")
+
+
 def check_keys(kvs: Any) -> None:
     if not isinstance(kvs, Mapping):
         raise CheckpointRefused(f"A checkpoint is made of a dict. Got {type(kvs)}")

@@ -68,10 +68,10 @@ def read(path: Path, trust: bool, map_location: Any) -> dict[str, Any]:
     place = _to_here if map_location == "auto" else map_location
     try:
         flat = torch.load(path, map_location=place, weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        raise _untrusted(path, error) from None
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise DamagedCheckpoint(f"{path} is no whole torch file: {str(error).splitlines()[0]}") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of damage there are as many as torch has lines that read
+        raise _refusal(path, error) from None
     if not isinstance(flat, dict):
         raise DamagedCheckpoint(f"{path} holds a {type(flat).__name__}, and a checkpoint is a dict.")
     return flat
@@ -98,24 +98,26 @@ def _to_here(storage: Any, location: str) -> Any:
     CPU where there is none."""
     import torch
 
-    if location in ("cpu", "meta"):
-        return storage
-    if not torch.accelerator.is_available():
+    if location in ("cpu", "meta") or not torch.accelerator.is_available():
         return storage
     device = f"{torch.accelerator.current_accelerator()}:{torch.accelerator.current_device_index()}"
-    return torch.serialization.default_restore_location(storage, device)
+    restore: Any = torch.serialization.default_restore_location
+    return restore(storage, device)
 
 
-def _untrusted(path: Path, error: pickle.UnpicklingError) -> Exception:
+def _refusal(path: Path, error: Exception) -> Exception:
+    """In place of what torch.load raised."""
     import torch
 
+    needs = re.findall(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
     try:
-        needs = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # it reads zip files only, and no opcode that loading would refuse
-        needs = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        needs = needs and torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # not a zip file; the error named the first
+        pass
     if needs:
         return UntrustedCheckpoint(str(path), sorted(needs))
-    return DamagedCheckpoint(f"{path} cannot be read: {str(error).splitlines()[0]}")
+    said = str(error).splitlines() or [type(error).__name__]
+    return DamagedCheckpoint(f"{path} is no whole checkpoint file: {said[0]}")
 
 
 def _check_loadable(path: Path) -> None:

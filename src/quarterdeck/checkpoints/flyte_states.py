@@ -5,6 +5,7 @@ Runs wherever user code does, with torch imported.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,20 +33,19 @@ def unwrapped(module: Any) -> Any:
 
 def module_state(module: Any) -> dict[str, Any]:
     """Views of the module's own memory, as `state_dict` gives. Raises UsageError for a sharded module."""
-    bare = unwrapped(module)
-    _refuse_sharded(bare)
-    state: dict[str, Any] = bare.state_dict()
-    for value in state.values():
-        _refuse_sharded(value)
+    refuse_sharded(module)
+    state: dict[str, Any] = unwrapped(module).state_dict()
     return state
 
 
-def _refuse_sharded(value: Any) -> None:
-    if any(cls.__name__ in _SHARDED for cls in type(value).__mro__):
-        raise UsageError(
-            "PyTorchCheckpoint holds whole models, and this one is sharded over the ranks.",
-            "qd.save_checkpoint(model, ...), called on every rank, saves it.",
-        )
+def refuse_sharded(module: Any) -> None:
+    bare = unwrapped(module)
+    for value in itertools.chain([bare], bare.parameters(), bare.buffers()):
+        if any(cls.__name__ in _SHARDED for cls in type(value).__mro__):
+            raise UsageError(
+                "PyTorchCheckpoint holds whole models, and this one is sharded over the ranks.",
+                "qd.save_checkpoint(model, ...), called on every rank, saves it.",
+            )
 
 
 def reference(state: Mapping[str, Any], with_hash: bool = True) -> dict[str, Any]:

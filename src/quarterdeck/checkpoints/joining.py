@@ -114,8 +114,8 @@ class Joint:
         ranks, did = ("ranks", "have") if len(missing) > 1 else ("rank", "has")
         return (
             f"{ranks} {who} {did} not joined the save of step {self._step} within {JOIN_LIMIT_S:.0f} s.\n"
-            "Every rank keeps a part of this state (a sharded model, rng=True, sampler=...), so every rank has "
-            "to call save_checkpoint with the same step: not under `if rank == 0:`."
+            "Every rank keeps a part of this state (a sharded model, rng=True, sampler=...), so every rank "
+            "has to call save_checkpoint with the same step: not under `if rank == 0:`."
         )
 
     def _mark(self, kind: str, rank: int | None = None) -> Path:

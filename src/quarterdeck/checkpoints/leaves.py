@@ -57,8 +57,8 @@ def _read_bytes(text: str) -> bytes:
 
 def _write_datetime(value: dt.datetime) -> Tagged:
     """With the name of its time zone and the `fold`, which the ISO text does not tell."""
-    told: Tagged = {"$datetime": value.isoformat()}
     _check_zone(value)
+    told: Tagged = {"$datetime": value.isoformat()}
     if isinstance(value.tzinfo, zoneinfo.ZoneInfo):
         told["zone"] = value.tzinfo.key
     if value.fold:

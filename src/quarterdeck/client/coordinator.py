@@ -19,7 +19,7 @@ from quarterdeck.protocol.messages import Cancel, Message, Open, Refused
 
 _END_LIMIT_S = 0.5
 """From the end of a channel to the end of its process."""
-_BOOT = (
+BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from quarterdeck.coordinator.main import main; main(sys.argv[2:])"
 )
@@ -54,7 +54,7 @@ class Coordinator:
         fds = (theirs.fileno(), guard_read)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), *map(str, fds)],
+                [sys.executable, "-c", BOOT, json.dumps(sys.path), *map(str, fds)],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=errors_fd,
@@ -188,6 +188,12 @@ def current() -> Coordinator:
         if _current is None:
             _current = Coordinator.start()
         return _current
+
+
+def running() -> Coordinator | None:
+    """This kernel's coordinator, if there is one."""
+    with _lock:
+        return _current if _current is not None and _current.alive else None
 
 
 def take_notices() -> list[str]:

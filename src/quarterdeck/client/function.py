@@ -12,42 +12,26 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, get_args
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
 from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.call_options import CallOptions
 from quarterdeck.client.packing import packed_call
+from quarterdeck.client.resuming import Wanted, parent_of
 from quarterdeck.client.run import Run
 from quarterdeck.client.submission import run_blocking, submit
 from quarterdeck.client.view import CellView
 from quarterdeck.config import ConfigError, Elastic, Launch, PyTorch, launch_of
-from quarterdeck.decks.fields import FIELDS, chosen
+from quarterdeck.decks.fields import FIELDS
 from quarterdeck.errors import UsageError
-from quarterdeck.metrics.tensorboard import event_folder
-from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
+from quarterdeck.protocol.messages import GroupSpec, Parent, Restart, Submit
 
 _ARGUMENT_CHARS = 24
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class CallOptions:
-    """What `distributed` takes beside the config; the words are those of the `%%distributed` magic."""
-
-    name: str = ""
-    backend: str | None = None
-    timeout_s: float | None = None
-    collective_timeout_s: float | None = None
-    env: tuple[tuple[str, str], ...] = ()
-    seed: int | None = None
-    session: str = "default"
-    tensorboard: str = ""
-    deck_fields: tuple[str, ...] = FIELDS
-    restart: Restart = "recoverable"
 
 
 class DistributedFunction(Generic[P, R]):
@@ -63,7 +47,7 @@ class DistributedFunction(Generic[P, R]):
     ) -> None:
         self.function = function
         self.config = config
-        self.options = options
+        self._options = options
         functools.update_wrapper(self, function)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,15 +58,32 @@ class DistributedFunction(Generic[P, R]):
         return value
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
-        """Start it and return at once. What the ranks write appears under the cell that submitted it."""
+        """Start it and return at once. What the ranks write appears under the cell that submitted it.
+
+        With `detach=True` (unless the function has a parameter of that name) it goes on when this kernel or
+        script ends: `qd.runs()[NAME].attach()` gets it back, from any kernel of this user. What it returns is
+        kept in the run store, but for values above 64 MB per rank: those only this kernel gets.
+        """
         if _on_worker():
             raise UsageError("Runs are submitted from the notebook; on a worker, just call the function.")
-        return self._start(args, dict(kwargs), awaited=False)
+        given: dict[str, Any] = dict(kwargs)
+        detach = not _takes(self.function, "detach") and bool(given.pop("detach", False))
+        return self._start(args, given, awaited=False, detach=detach)
 
-    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], awaited: bool) -> Run:
-        notebook, options = notebooks.current(), self.options
+    def options(self, **words: Any) -> DistributedFunction[P, R]:
+        """This function with other options of `distributed`: `train.options(resume="latest").submit()`."""
+        return DistributedFunction(self.function, self.config, self._options.changed(**words))
+
+    def _start(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], awaited: bool, detach: bool = False
+    ) -> Run:
+        notebook, options = notebooks.current(), self._options
         launch = launch_of(self.config)
         name = str(getattr(self.function, "__name__", "function"))
+        context, title, source = notebook.context(), f"{name}()", _source(self.function)
+        parent = Parent()
+        if options.resume:
+            parent = parent_of(options.resume, Wanted(options.name, title, source, context))
         view = CellView(notebook.new_sink())
         with packed_call(notebook, self.function, args, kwargs) as (call, fds, notices):
             for text in notices:
@@ -100,15 +101,16 @@ class DistributedFunction(Generic[P, R]):
             request = Submit(
                 spec=_spec(launch, options),
                 work=work,
-                context=notebook.context(),
-                title=f"{name}()",
-                source=_source(self.function),
+                context=context,
+                title=title,
+                source=source,
                 arguments=_words(args, kwargs),
                 session=options.session,
                 max_restarts=launch.max_restarts,
                 restart=options.restart,
+                parent=parent,
             )
-            return submit(request, fds, view, awaited)
+            return submit(request, fds, view, awaited, detach)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: `self` is an argument like any other."""
@@ -132,6 +134,7 @@ def distributed(
     tensorboard: str = "",
     deck_fields: Iterable[Any] = FIELDS,
     restart: Restart = "recoverable",
+    resume: Any = "",
 ) -> Callable[[Callable[P, R]], DistributedFunction[P, R]]:
     """Make a function distributed: `@qd.distributed(qd.Elastic(nproc_per_node=2))`.
 
@@ -149,32 +152,27 @@ def distributed(
             "Dependencies"), "Input" and "Output", or Flyte's `DeckField`s; () for none.
         restart: which failures use up one of the config's `max_restarts`: "recoverable" (a rank was killed
             or lost, or raised RecoverableError), "always" (any error of the function) or "never".
+        resume: the earlier run that its runs continue: "latest" (the newest of this function, or name, in
+            this notebook that has a checkpoint), a run, its name or id, or a path to a run, a folder of
+            checkpoints or one checkpoint. For one call: `function.options(resume="latest")(...)`.
 
     Raises ConfigError, or UsageError where tensorboard is not installed, here and not at the first call.
     """
     if callable(config) and not isinstance(config, type):
         raise ConfigError("distributed() takes a config before the function.", _HOW)
     launch_of(config)
-    if backend not in (None, "gloo", "nccl"):
-        raise ConfigError(f"distributed(): backend is {backend!r}.", 'Write "gloo" or "nccl".')
-    if restart not in get_args(Restart):
-        words = '"recoverable", "always" or "never"'
-        raise ConfigError(f"distributed(): restart is {restart!r}.", f"Write {words}.")
-    for field, value in (("timeout_s", timeout_s), ("collective_timeout_s", collective_timeout_s)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"distributed(): {field} is {value!r}.", "Write seconds, as in 90 or 2.5.")
-    variables = tuple((str(key), str(value)) for key, value in (env or {}).items())
-    options = CallOptions(
-        name,
-        backend,
-        timeout_s,
-        collective_timeout_s,
-        variables,
-        seed,
-        session,
-        event_folder(tensorboard),
-        _fields(deck_fields),
-        restart,
+    options = CallOptions().changed(
+        name=name,
+        backend=backend,
+        timeout_s=timeout_s,
+        collective_timeout_s=collective_timeout_s,
+        env=env,
+        seed=seed,
+        session=session,
+        tensorboard=tensorboard,
+        deck_fields=deck_fields,
+        restart=restart,
+        resume=resume,
     )
 
     def decorate(function: Callable[P, R]) -> DistributedFunction[P, R]:
@@ -182,13 +180,6 @@ def distributed(
         return DistributedFunction(function, config, options)
 
     return decorate
-
-
-def _fields(deck_fields: Iterable[Any]) -> tuple[str, ...]:
-    try:
-        return chosen(deck_fields)
-    except ValueError as error:
-        raise ConfigError(f"distributed(): {error}.") from None
 
 
 def _refuse_unfit(function: Any) -> None:
@@ -203,6 +194,13 @@ def _refuse_unfit(function: Any) -> None:
 
 
 _HOW = "Write `@qd.distributed()` or `@qd.distributed(qd.Elastic(nproc_per_node=2))`."
+
+
+def _takes(function: Callable[..., Any], parameter: str) -> bool:
+    try:
+        return parameter in inspect.signature(function, follow_wrapped=False).parameters
+    except ValueError:  # some functions written in C do not tell
+        return False
 
 
 def _on_worker() -> bool:

@@ -36,7 +36,7 @@ def begin(live: LiveRun, known: RunHeader) -> Run:
 
 def _tell_of_unfinished() -> None:
     """A script ends, and with it the runs that nobody has waited for."""
-    for run in list(_running.values()):
+    for run in [run for run in _running.values() if not run.detached]:
         text = f"{run.run_id} was still {run.status} and ends with this process: `run.result()` waits for it."
         print(text, file=sys.stderr)
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 import time
 from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from quarterdeck.client import detached
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.live import LiveRun
 from quarterdeck.client.values import Values, raise_as_it_was
 from quarterdeck.client.view import failure, static_html
 from quarterdeck.client.view.failure import from_store
-from quarterdeck.client.view.run_display import RunDisplay
+from quarterdeck.client.view.run_display import RunDisplay, in_thread
 from quarterdeck.client.view.sink import Bundle, Control
-from quarterdeck.decks.of_run import RunDecks
 from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLost
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.protocol.messages import Finished, Outcome
 from quarterdeck.store.format import HEADER, TERMINAL
 from quarterdeck.store.history import StoredRun, delete
+from quarterdeck.store.lineage import ancestors, parent_of
 from quarterdeck.worker.helper import ElasticWorkerResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from quarterdeck.decks.of_run import RunDecks
 
 _POLL_S = 0.2
 
@@ -87,9 +89,22 @@ class Run:
         return found
 
     @property
+    def detached(self) -> bool:
+        """It outlives the kernel that started it."""
+        return self._stored.detached
+
+    @property
     def folder(self) -> Path:
         """Where the run store keeps it."""
         return self._stored.folder
+
+    @property
+    def parent(self) -> Run | None:
+        """The run that this one continues (`--resume`); None if there is none, or not any more."""
+        from quarterdeck.client import held
+
+        folder = parent_of(self.folder, self._stored.header)
+        return held.of(StoredRun.read(folder)) if folder is not None else None
 
     # ---- how it is
 
@@ -149,8 +164,13 @@ class Run:
 
     @property
     def metrics(self) -> Metrics:
-        """What its ranks kept with `qd.log`, as of now: `run.metrics["loss"]`, `.to_pandas()`, `.last()`."""
-        return Metrics.read(self.folder, self.world_size)
+        """What its ranks kept with `qd.log`, as of now: `run.metrics["loss"]`, `.to_pandas()`, `.last()`.
+        Of a run that continues another (`--resume`) with that one's values, up to where it began.
+        """
+        before: Metrics | None = None
+        for folder in reversed(list(ancestors(self.folder, self._stored.header))):
+            before = Metrics.read(folder, parent=before)
+        return Metrics.read(self.folder, self.world_size, parent=before)
 
     def plot(self, names: str | Sequence[str] | None = None, **style: Any) -> Figure:
         """The curves as a matplotlib figure: all metrics, or those named ("val/" for all that begin so).
@@ -165,6 +185,8 @@ class Run:
         """What its ranks have reported, as of now: `run.decks[1]["confusion"]`, or for all ranks on one page
         `run.decks.merged("confusion")`.
         """
+        from quarterdeck.decks.of_run import RunDecks
+
         return RunDecks(self.folder)
 
     def _fresh(self) -> StoredRun:
@@ -223,15 +245,37 @@ class Run:
         """End it: interrupt, abort the group, SIGTERM, SIGKILL, 5 s apart; called again, it skips a step.
 
         Returns at once; `wait` waits. No effect on a run that is over. UsageError for a run that another
-        kernel has.
+        kernel has, and that is not detached.
         """
         if self.status in TERMINAL:
             return
-        if self._live is None:
-            keeper = self._stored.header.keeper
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._reach("stop")
+
+    def attach(self) -> Run:
+        """Take hold of a detached run (`--detach`, `submit(detach=True)`) from this kernel: `stop` works, and
+        what it shows in the notebook is live. Returns the run itself, also one that is over.
+
+        What it returned is in the run store, except for values above 64 MB per rank: those only the kernel
+        that started it gets. UsageError for a run of another kernel that is not detached, and for one on
+        another machine.
+        """
+        if self._live is None and self.status not in TERMINAL:
+            self._reach("ask")
+        return self
+
+    def _reach(self, action: Literal["ask", "stop"]) -> None:
+        keeper = self._stored.header.keeper
+        if not self.detached:
             whose = f" (its coordinator is pid {keeper.pid})" if keeper is not None else ""
             raise UsageError(f"{self.run_id} runs under another kernel{whose}: stop it there.")
-        self._live.stop()
+        try:
+            detached.reach(self._stored, action)
+        except UsageError:
+            if self.status not in TERMINAL:  # it may have ended meanwhile
+                raise
 
     def delete(self) -> None:
         """Remove it from the run store, with its logs and values. UsageError while it runs."""
@@ -289,14 +333,14 @@ class Run:
         if not sink.live or not (self.folder / HEADER).exists():
             sink.show(self._repr_mimebundle_(), {}, "")
             return
-        display = RunDisplay(sink, _StopOf(self) if self._live is not None else Control(), beside_output=False)
+        display = RunDisplay(
+            sink, _StopOf(self) if self._live is not None or self.detached else Control(), beside_output=False
+        )
         now = time.monotonic()
         display.seen(now)
         display.draw(self.folder, now, last=True)
         if self.status not in TERMINAL:
-            context = contextvars.copy_context()  # what it shows belongs to the cell that runs now
-            name = f"quarterdeck-show-{self.run_id}"
-            threading.Thread(target=context.run, args=(self._redraw, display), name=name, daemon=True).start()
+            in_thread(f"quarterdeck-show-{self.run_id}", lambda: self._redraw(display))
 
     def _redraw(self, display: RunDisplay) -> None:
         while not self.wait(display.due_in(time.monotonic())):

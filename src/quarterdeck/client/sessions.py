@@ -10,6 +10,7 @@ from quarterdeck.client.session import CellOptions
 from quarterdeck.client.session import Session as SessionCalls
 from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import UsageError
+from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.payload.names import analyse
 from quarterdeck.protocol.messages import Control, GroupSpec, RankStatus, RunCell
 
@@ -60,6 +61,7 @@ class Session:
         seed: int | None = None,
         name: str = "",
         setup: bool = False,
+        tensorboard: str = "",
     ) -> None:
         """Run Python source as a `%%distributed` cell: shows what it shows, raises what it raises."""
         options = CellOptions(
@@ -70,6 +72,7 @@ class Session:
             name=name,
             setup=setup,
             recorded=bool(name),
+            tensorboard=event_folder(tensorboard),
         )
         notebook = notebooks.current()
         names, cell = analyse(code), RunCell(code=code, number=notebook.cell_number(), bare=True)

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from quarterdeck.client import coordinator, held
+import msgspec
+
+from quarterdeck.client import coordinator, detached, held
 from quarterdeck.client import notebook as notebooks
+from quarterdeck.client.coordinator import Call
 from quarterdeck.client.following import show
 from quarterdeck.client.interruptible import LATE_SIGNAL_S, Interruptible
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.packing import packed_cell
+from quarterdeck.client.resuming import Wanted, parent_of
 from quarterdeck.client.run import Run
 from quarterdeck.client.session import CellOptions, with_options
 from quarterdeck.client.view import CellView
 from quarterdeck.payload.names import CellNames
-from quarterdeck.protocol.messages import RunCell, Submit
+from quarterdeck.protocol.messages import Parent, RunCell, Submit
 from quarterdeck.store.format import RunHeader
 
 _TICK_S = 0.05
 
 
-def submit(request: Submit, fds: Sequence[int], view: CellView, awaited: bool = False) -> Run:
+def submit(
+    request: Submit, fds: Sequence[int], view: CellView, awaited: bool = False, detach: bool = False
+) -> Run:
     """The run, on record and on its way. Its failure is shown, unless it is `awaited`: then it is over, and
     an interrupt, which never comes at a bad moment here, has stopped it. Raises UsageError if it is refused,
-    WorkersLost.
+    WorkersLost. With `detach` it outlives this kernel.
     """
-    process = coordinator.current()
     for text in coordinator.take_notices():
         view.notice(text, level="warning")
     with Interruptible() as interrupts:  # none is raised before somebody has the run
-        call = process.call(request, fds)
+        call, let_go = _call_detached(request, fds) if detach else _call(request, fds)
         try:
             while not interrupts.wait(call.channel, None)[0]:
                 if interrupts.count:
                     raise KeyboardInterrupt
             accepted = accept(call, lambda message: show(message, view))
-            live = LiveRun(call, view, accepted, timeout_s=request.work.timeout_s, awaited=awaited)
+            if detach:
+                view.notice(_detached_words(request, accepted.run_id))
+            limit_s = request.work.timeout_s
+            live = LiveRun(call, view, accepted, lambda _: let_go(), timeout_s=limit_s, awaited=awaited)
             run = held.begin(live, _header(request))
         except BaseException:
+            call.cancel()
             call.close()
+            let_go()
             raise
         if interrupts.count or interrupts.came():
             run.stop()
@@ -52,22 +62,54 @@ def submit(request: Submit, fds: Sequence[int], view: CellView, awaited: bool = 
     return run
 
 
+def _call(request: Submit, fds: Sequence[int]) -> tuple[Call, Callable[[], None]]:
+    return coordinator.current().call(request, fds), lambda: None
+
+
+def _call_detached(request: Submit, fds: Sequence[int]) -> tuple[Call, Callable[[], None]]:
+    """To a coordinator of its own, with what ours would have known; and what ends our hold on it."""
+    setups = detached.setups_of(request.session)
+    process = detached.DetachedCoordinator.start()
+    try:
+        call = process.call(msgspec.structs.replace(request, setups=len(setups)), fds)
+        for frame in setups:
+            call.channel.send(frame.message, frame.fds)
+    except OSError:  # the end of the channel is there to be read
+        pass
+    except BaseException:
+        process.close()
+        raise
+    finally:
+        detached.forget(setups)
+    return call, process.close
+
+
+def _detached_words(request: Submit, run_id: str) -> str:
+    name = request.work.name or run_id
+    return f"{run_id} is detached: qd.runs()[{name!r}].attach() gets it back, from any kernel."
+
+
 def submit_cell(
     cell: RunCell, names: CellNames, options: CellOptions, session: str, awaited: bool = False
 ) -> Run:
-    """A `--fresh` cell, in a group of its own."""
+    """A cell in a group of its own."""
     notebook = notebooks.current()
+    context, title = notebook.context(), f"cell [{cell.number}]"
+    parent = Parent()
+    if options.resume:
+        parent = parent_of(options.resume, Wanted(options.name, title, cell.code, context))
     with packed_cell(notebook, with_options(cell, options, names), names) as (work, fds):
         request = Submit(
             spec=options.spec,
             work=work,
-            context=notebook.context(),
-            title=f"cell [{cell.number}]",
+            context=context,
+            title=title,
             session=session,
             max_restarts=options.max_restarts or 0,
             restart=options.restart,
+            parent=parent,
         )
-        return submit(request, fds, CellView(notebook.new_sink()), awaited)
+        return submit(request, fds, CellView(notebook.new_sink()), awaited, options.detach)
 
 
 def _header(request: Submit) -> RunHeader:
@@ -80,6 +122,8 @@ def _header(request: Submit) -> RunHeader:
         arguments=request.arguments,
         notebook=request.context.notebook,
         created_unix_ns=time.time_ns(),
+        parent=request.parent.run_id,
+        parent_folder=request.parent.folder,
     )
 
 

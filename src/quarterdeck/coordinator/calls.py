@@ -17,6 +17,7 @@ from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.devices import BadRequest, as_before
 from quarterdeck.coordinator.group import GroupFailed
 from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.setups import SetupCells
 from quarterdeck.coordinator.turns import TurnCall
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
@@ -24,6 +25,7 @@ from quarterdeck.protocol.channel import BadMessage, Frame, close_fds
 from quarterdeck.protocol.messages import (
     Answer,
     Ask,
+    AskSetups,
     Cancel,
     Complete,
     Completed,
@@ -33,6 +35,7 @@ from quarterdeck.protocol.messages import (
     Message,
     Notice,
     Refused,
+    SetUp,
     Submit,
     TakeTurn,
 )
@@ -75,8 +78,13 @@ class Call:
         self._frames.put_nowait(None)
         if self._task is None:
             self._done(self)
-        else:
+        elif self._run is None or not self._run.detached:
             self._cancel()
+
+    @property
+    def sent(self) -> bool:
+        """The kernel has taken all, or is gone."""
+        return self._channel.closed or not self._channel.queued_bytes
 
     def _cancel(self) -> None:
         """Of a waiting turn: give up. Of what runs: interrupt, or take the next step of the ladder."""
@@ -120,6 +128,8 @@ class Call:
                 await self._submit(request, frame.fds)
             case Control() as request:
                 await self._control(request, self._coordinator.session(request.session))
+            case AskSetups() as request:
+                self._tell_setups(self._coordinator.session(request.session))
             case Ask() as request:
                 self._channel.send(await facts.answer(self._coordinator, request))
             case Complete() as request:
@@ -128,17 +138,37 @@ class Call:
                 await self._aside(request, Inspected(found=False))
 
     async def _submit(self, request: Submit, fds: list[int]) -> None:
-        session = self._coordinator.session(request.session)
-        run = ClosedRun(self._coordinator.launcher, self._channel, request, session.setup_cells)
-        run.refuse_impossible()
+        coordinator = self._coordinator
+        setups = coordinator.session(request.session).setup_cells
+        await self._take_setups(request.setups, setups)
+        run = ClosedRun(coordinator.launcher, self._channel, request, setups, coordinator.keeper)
+        if not run.detached:
+            run.refuse_impossible()
+        elif self._cancelled:
+            raise asyncio.CancelledError
+        coordinator.on_run(run)
         self._run = run
-        self._coordinator.runs.add(run)
+        coordinator.runs.add(run)
         if self._cancelled:  # before we came here
             run.stop()
         try:
             await run.execute(fds)
         finally:
-            self._coordinator.runs.discard(run)
+            coordinator.runs.discard(run)
+
+    async def _take_setups(self, count: int, setups: SetupCells) -> None:
+        """Raises CancelledError if the kernel goes away meanwhile."""
+        for _ in range(count):
+            frame = await self._frames.get()
+            if frame is None or not isinstance(frame.message, SetUp):
+                raise asyncio.CancelledError
+            setups.take(frame.message, frame.fds)
+
+    def _tell_setups(self, session: Session) -> None:
+        for cell in session.setup_cells:
+            ranks = None if cell.ranks is None else sorted(cell.ranks)
+            self._channel.send(SetUp(cell=cell.cell, ranks=ranks), cell.fds)
+        self._channel.send(Answer())
 
     async def _aside(self, request: Complete | Inspect, otherwise: Message) -> None:
         workers = self._coordinator.session(request.session).workers()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -43,6 +44,7 @@ from quarterdeck.protocol.messages import (
     RunPlace,
     Submit,
 )
+from quarterdeck.store.keeper import Keeper
 
 SETUP_TIMEOUT_S = 120.0
 """For each of the session's set-up cells, which run first in the new group."""
@@ -60,9 +62,16 @@ class ClosedRun:
     """`execute` once; `stop` at any time, from the same loop."""
 
     def __init__(
-        self, launcher: Launcher, channel: AsyncChannel, submit: Submit, setup_cells: SetupCells
+        self,
+        launcher: Launcher,
+        channel: AsyncChannel,
+        submit: Submit,
+        setup_cells: SetupCells,
+        keeper: Keeper | None = None,
     ) -> None:
+        """`keeper`: of a detached run, this process with its socket."""
         self.title = submit.title
+        self.detached = keeper is not None
         self._launcher = launcher
         self._group: WorkerGroup | None = None
         self._channel = channel
@@ -79,6 +88,7 @@ class ClosedRun:
             parent_folder=submit.parent.folder,
             resumed_from=submit.parent.resume,
             max_restarts=submit.max_restarts if submit.restart != "never" else 0,
+            keeper=keeper,
         )
         self._restarts = Restarts(submit, channel.send)
         self._oom = OomCounter()
@@ -91,6 +101,18 @@ class ClosedRun:
     @property
     def run_id(self) -> str:
         return self._record.run_id
+
+    @property
+    def folder(self) -> Path:
+        return self._record.folder
+
+    @property
+    def attempt(self) -> int:
+        return self._attempt
+
+    def open(self) -> None:
+        """Put it on record, where it has its final id and folder."""
+        self._record.open()
 
     def refuse_impossible(self) -> None:
         """Raise BadRequest before anything is on record, where the GPUs have been counted already."""
@@ -236,8 +258,7 @@ class ClosedRun:
             parent=parent.folder,
             resume=parent.resume,
         )
-        work = msgspec.structs.replace(work, place=place)
-        return work
+        return msgspec.structs.replace(work, place=place)
 
     def _again(self, finished: Finished) -> bool:
         """Whether another attempt follows; then this one's outcomes are on record."""
@@ -297,8 +318,9 @@ class ClosedRun:
         self._outlet.show(output, raw)
 
     def _kernel_gone(self) -> bool:
-        """Its end closes the channel and the guard pipe, in any order."""
-        return self._channel.closed or self._launcher.nursery.kernel_gone()
+        """Its end closes the channel and the guard pipe, in any order. Of no matter to a detached run."""
+        gone = self._channel.closed or self._launcher.nursery.kernel_gone()
+        return gone and not self.detached
 
     async def kernel_ended(self) -> None:
         """The coordinator is about to end, with its kernel: the last line in the store says so."""

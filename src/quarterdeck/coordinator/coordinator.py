@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from quarterdeck.coordinator.closed import ClosedRun
 from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.nursery import Nursery
 from quarterdeck.coordinator.session import Session
 from quarterdeck.protocol.messages import KernelContext
+from quarterdeck.store.keeper import Keeper
 
 
 class Coordinator:
     """One per process."""
 
-    def __init__(self, context: KernelContext, guard_fd: int) -> None:
+    def __init__(self, context: KernelContext, guard_fd: int, keeper: Keeper | None = None) -> None:
+        """`keeper`: of a coordinator that is detached; its zygote is started with its run, not before."""
         self.nursery = Nursery(guard_fd)
+        self.keeper = keeper
+        self.on_run: Callable[[ClosedRun], None] = lambda _: None
+        """Called before a closed run goes on record."""
         self.launcher = Launcher(self.nursery)
         self.sessions: dict[str, Session] = {}
         self.runs: set[ClosedRun] = set()
         self._first_context = context
-        self.nursery.zygote(context)
+        if keeper is None:
+            self.nursery.zygote(context)
 
     def session(self, name: str) -> Session:
         """The session of this name; one that has no workers yet, the first time."""

@@ -1,10 +1,12 @@
 """Entry of the coordinator process. Started by the kernel in a session of its own; ends when the kernel does.
 
-    python -c BOOT SYS_PATH CONTROL_FD GUARD_FD
+    python -c BOOT SYS_PATH CONTROL_FD GUARD_FD [detached]
 
 Each message on the control channel carries the coordinator's end of a new call's channel. End of file on it
 means that the kernel is gone; workers and zygote hold the guard pipe and are killed by the system at the same
 moment, so all that is left to do here is to take along what user code had started and to exit.
+
+With `detached` it is the coordinator of one run that outlives the kernel: see `detached`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import signal
 import socket
 import sys
 
+from quarterdeck.coordinator import detached
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.protocol.async_channel import AsyncChannel
@@ -27,7 +30,8 @@ _CLOSE_LIMIT_S = 5
 def main(arguments: list[str]) -> None:
     control_fd, guard_fd = int(arguments[0]), int(arguments[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(Channel.from_fd(control_fd).sock, guard_fd))
+    control = Channel.from_fd(control_fd).sock
+    asyncio.run(detached.serve(control) if "detached" in arguments else _serve(control, guard_fd))
 
 
 async def _serve(control: socket.socket, guard_fd: int) -> None:

@@ -53,7 +53,10 @@ def _children(pid: int) -> list[int]:
 @cache
 def memory_limit_bytes() -> int | None:
     """What this machine has, or this container may use; None if that is not known."""
-    known = [_machine_bytes(), *(int(text) for path in _CGROUP_LIMITS if (text := _read(path).strip()).isdigit())]
+    known = [
+        _machine_bytes(),
+        *(int(text) for path in _CGROUP_LIMITS if (text := _read(path).strip()).isdigit()),
+    ]
     return min((size for size in known if size), default=None)
 
 

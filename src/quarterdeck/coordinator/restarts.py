@@ -38,7 +38,10 @@ class Restarts:
         """An attempt runs the first line of user code: of a restart, how long it took."""
         if attempt:
             took_s = time.monotonic() - self._failed_s
-            self._say(f"{self._why}: attempt {attempt + 1} of {self.most + 1} began {took_s:.2f} s later.", attempt - 1)
+            self._say(
+                f"{self._why}: attempt {attempt + 1} of {self.most + 1} began {took_s:.2f} s later.",
+                attempt - 1,
+            )
 
     def _curable(self, root: Outcome) -> bool:
         if root.state == "killed":

@@ -10,7 +10,7 @@ import msgspec
 
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.channel import close_fds, encode
-from quarterdeck.protocol.messages import Finished, RunCell
+from quarterdeck.protocol.messages import Finished, RunCell, SetUp
 
 
 @dataclass
@@ -46,6 +46,12 @@ class SetupCells:
             self._cells.remove(known)
         alone = msgspec.structs.replace(cell, payload=cell.replay or cell.payload, replay=None)
         self._cells.append(SetupCell(alone, [os.dup(fd) for fd in fds], ranks))
+
+    def take(self, setup: SetUp, fds: list[int]) -> None:
+        """One of another coordinator's, with its descriptors."""
+        self._cells.append(
+            SetupCell(setup.cell, fds, None if setup.ranks is None else frozenset(setup.ranks))
+        )
 
     def copy(self) -> SetupCells:
         """For a closed run, which may outlive the session's."""

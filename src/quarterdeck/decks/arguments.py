@@ -1,5 +1,5 @@
 """The decks "Input" and "Output": what a function was called with, and what it returned, on this rank. Called
-by `spawn_helper`, in the worker.
+by `spawn_helper`, in a worker.
 
 Nobody has asked for them, so they are bounded: in time, in size, and in how closely large tensors are looked
 at. Values are shown by the renderers that their annotations name, else by those of their types.
@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from quarterdeck.context import Context
-from quarterdeck.decks.fields import ENVIRONMENT, INPUT, OUTPUT
+from quarterdeck.decks.fields import ENVIRONMENT, INPUT, OUTPUT, keep_fields
 from quarterdeck.decks.live import put
 from quarterdeck.decks.packages import keep_packages
 from quarterdeck.decks.registry import renderers
@@ -27,6 +28,14 @@ LIMIT_S = 0.3
 LIMIT_BYTES = 2_000_000
 _BRIEF_CHARS = 2_000
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
+
+
+def choose(context: Context, fields: Sequence[str]) -> None:
+    """Which automatic decks the run has; rank 0 keeps it for readers."""
+    context.deck_fields = tuple(fields)
+    if context.rank == 0:
+        with suppress(OSError):
+            keep_fields(context.run_dir, context.deck_fields)
 
 
 def called(function: Callable[..., Any], kwargs: dict[str, Any], context: Context) -> Any:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.context import Context, current
+from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.decks import live
 from quarterdeck.decks.file import LIMIT_BYTES, Body, Label
 from quarterdeck.decks.registry import renderers
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _lock = threading.RLock()
 """For all decks: what it guards takes microseconds."""
 
-_OWN = ("name", "_parts", "_size_bytes", "_cut", "_generation", "_writer", "_joined")
+_OWN = ("name", "_parts", "_size_bytes", "_cut", "_generation", "_writer", "_joined", "_live")
 
 
 class Deck:
@@ -67,6 +67,7 @@ class Deck:
         self._size_bytes = self._cut = self._generation = 0
         self._joined: str | None = None
         self._writer: live.Writer | None = None
+        self._live = False
         if context is not None:
             self._attach(context)
         return self
@@ -74,6 +75,7 @@ class Deck:
     def _attach(self, context: Context) -> None:
         """From here on the run's folder follows what it holds. Not for a forked child's."""
         if context.pid == os.getpid():
+            self._live = context.run_id != LOCAL
             self._writer = live.Writer(context, Label(self.name, time.time_ns(), False), self._snapshot)
 
     # ---- content
@@ -161,6 +163,11 @@ class Deck:
         return Page(self.name, page(self.name, self._snapshot()[1]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """Of a run's deck only its name, for `qd.Deck("x").append(y)` as a cell's last line: the run's view
+        shows it, and the notebook need not hold it, once for each rank.
+        """
+        if self._live:
+            return {"text/plain": repr(self)}
         return {"text/plain": repr(self), "text/html": self._page()._repr_html_()}
 
     def __repr__(self) -> str:

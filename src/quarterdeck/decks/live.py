@@ -8,6 +8,7 @@ child that user code has forked nothing is written: its parent's decks are its p
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from quarterdeck.context import LOCAL, Context
 from quarterdeck.decks.file import Body, Label, file_name, folder_of, label_record, records
+from quarterdeck.decks.packages import keep_packages
 from quarterdeck.store.home import keep_out_of_git
 
 INTERVAL_S = 0.1
@@ -45,6 +47,7 @@ class Writer:
         """What is in the file is what was meant to be there, so that it can go on."""
         self._generation = self._count = self._cut = 0
         """Of what is in the file."""
+        self._inode = 0
         self._announced = False
 
     def changed(self) -> None:
@@ -80,11 +83,12 @@ class Writer:
         if not self._announced and not self._label.automatic:
             self._announced = True
             self._context.announce()
+            keep_packages(self._context)
 
     def _go_on(self, body: Body) -> None:
         new = records(body.parts[self._count :], body.cut if body.cut != self._cut else 0)
         try:
-            _append(self.path, new)
+            _append(self.path, new, self._inode)
         except FileNotFoundError:
             self._write_whole(body)
 
@@ -96,6 +100,7 @@ class Writer:
         unfinished = folder / f".{self.path.name}.{self._pid}.tmp"
         try:
             unfinished.write_bytes(label_record(self._label) + records(body.parts, body.cut))
+            self._inode = unfinished.stat().st_ino
             os.replace(unfinished, self.path)
         except OSError:
             unfinished.unlink(missing_ok=True)
@@ -128,9 +133,12 @@ def flush() -> None:
         writer.write()
 
 
-def _append(path: Path, data: bytes) -> None:
+def _append(path: Path, data: bytes, inode: int) -> None:
+    """FileNotFoundError also for another file than ours: two notebooks of one folder may share its place."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
+        if os.fstat(descriptor).st_ino != inode:
+            raise FileNotFoundError(errno.ENOENT, "it was replaced")
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]

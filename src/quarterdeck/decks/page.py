@@ -25,6 +25,8 @@ CSP = (
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
 SANDBOX = "allow-scripts"
+MERGED_BYTES = 20_000_000
+"""Of the decks on a page of all ranks: it has to reach a browser in one piece."""
 _HEIGHT_PX = 320
 """Of a frame in a notebook until its page has told its own, or where scripts do not run."""
 
@@ -78,11 +80,21 @@ def merged(name: str, bodies: Mapping[int, Body]) -> str:
         return page(name, next(iter(bodies.values())))
     several = len(set(bodies.values())) > 1
     sections: list[str] = []
+    plain: list[Body] = []
+    room = MERGED_BYTES
     for body, ranks in _by_content(bodies):
-        inside = _nested(name, body) if several and _may_meet(body) else _inside(body)
+        room -= sum(map(len, body.parts))
+        if room < 0:
+            inside: str = note(
+                f"Left out: a page of all ranks holds {size(MERGED_BYTES)}. Look at it by itself."
+            )
+        elif several and _may_meet(body):
+            inside = _frame(name, page(name, body), "")
+        else:
+            inside = _inside(body)
+            plain.append(body)
         sections.append(f'<section class="qd-rank">{chips(ranks)}{inside}</section>')
-    plots = [body for body in bodies.values() if not (several and _may_meet(body))]
-    return _page(name, "".join(sections), _plots(plots))
+    return _page(name, "".join(sections), _plots(plain))
 
 
 def whole(name: str, html: str) -> str:
@@ -130,10 +142,6 @@ def _inside(body: Body) -> str:
         return body.html
     more = f"{body.cut:,} more part{'s' * (body.cut != 1)}"
     return body.html + note(f"This deck is cut at {size(LIMIT_BYTES)}: {more}.", "warn")
-
-
-def _nested(name: str, body: Body) -> str:
-    return _frame(name, page(name, body), "")
 
 
 def _may_meet(body: Body) -> bool:

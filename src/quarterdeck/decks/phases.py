@@ -27,7 +27,7 @@ from quarterdeck.store.format import (
     decode_header,
 )
 
-START_UP, RUNNING = "start-up", "running"
+START_UP, FIRST_STEP, RUNNING = "start-up", "first step", "running"
 _SPANS = re.compile(r"spans-attempt-(\d+)-rank-(\d+)\.jsonl")
 
 
@@ -47,7 +47,7 @@ class Phases:
     """Of all attempts."""
 
     phases: list[Phase] = field(default_factory=list)
-    """By rank and start; one that holds others before these."""
+    """By rank, and for each as they are drawn."""
     attempts: dict[int, int] = field(default_factory=dict)
     """When each attempt but the first began."""
     ranks: list[int] = field(default_factory=list)
@@ -91,9 +91,14 @@ def read_phases(folder: Path) -> Phases:
     found.phases = list(_since(_created(folder), found.phases))
     found.attempts = {n: one.begun for n, one in attempts.items() if n and one.begun}
     found.ranks = sorted({phase.rank for phase in found.phases})
-    found.phases.sort(key=lambda phase: (phase.rank, phase.depth, phase.start_unix_ns))
+    found.phases.sort(key=_order)
     found.start_unix_ns = min((phase.start_unix_ns for phase in found.phases), default=now)
     return found
+
+
+def _order(phase: Phase) -> tuple[int, int, bool, int]:
+    """As they are drawn, one upon the other: the first step lies within the user's first span, mostly."""
+    return phase.rank, phase.depth, phase.name == FIRST_STEP, phase.start_unix_ns
 
 
 def _since(limit: int, phases: list[Phase]) -> Iterator[Phase]:

@@ -51,6 +51,7 @@ _PROTOCOLS = {
     "_repr_html_": "plain:own_html",
     "_repr_svg_": "images:own_svg",
     "_repr_png_": "images:own_png",
+    "_repr_jpeg_": "images:own_jpeg",
     "_repr_mimebundle_": "plain:own_bundle",
 }
 """What a class defines -> the same."""
@@ -90,6 +91,8 @@ class Registry:
 
     def render(self, value: Any, renderer: Any = None) -> str:
         """Never raises but for what is no renderer (TypeError), and what is no Exception."""
+        if type(value) is str and renderer is None and str not in self._by_type:
+            return value  # by far the most common, a hundred times faster
         call = self.find(type(value)) if renderer is None else _callable(renderer)
         if call is None:
             raise TypeError(f"a renderer is a function, or has to_html(value): {renderer!r:.80} is neither")
@@ -160,8 +163,15 @@ def _type_of(name: str) -> type | None:
 
 
 def _by_protocol(base: type) -> Callable[[Any], str] | None:
-    own = vars(base)
-    return next((_lazy(place) for name, place in _PROTOCOLS.items() if own.get(name) is not None), None)
+    calls = [_lazy(place) for name, place in _PROTOCOLS.items() if vars(base).get(name) is not None]
+    if not calls:
+        return None
+
+    def call(value: Any) -> str:
+        """One may say that it has nothing this time."""
+        return next(filter(None, (each(value) for each in calls)), "") or _other(value)
+
+    return call
 
 
 def _lazy(place: str) -> Callable[[Any], str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from quarterdeck.decks.page import chips
-from quarterdeck.decks.phases import RUNNING, START_UP, Phase, Phases
+from quarterdeck.decks.phases import FIRST_STEP, RUNNING, START_UP, Phase, Phases
 from quarterdeck.decks.render.html import Raw, escaped, note, table
 
 _KNOWN = {
     START_UP: "p0",
     "rendezvous": "p1",
-    "first step": "p2",
+    FIRST_STEP: "p2",
     RUNNING: "p3",
     "wait": "pw",
     "waiting": "pw",

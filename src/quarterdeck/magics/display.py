@@ -34,7 +34,7 @@ class ShellSink:
         self._publisher.clear_output(wait=wait)
 
     def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
-        """A widget; None where there is no page to draw it, and a saved notebook would only carry its code."""
+        """A widget; None where no page would draw it, and a saved notebook would only carry its code."""
         if not self._draws_widgets:
             return None
         from quarterdeck.widgets.run_view import RunView

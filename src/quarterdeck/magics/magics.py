@@ -83,14 +83,15 @@ class QuarterdeckMagics(Magics):
         run = self._started(code, names, wanted, asked)
         if asked.as_ and run is not None:
             self.shell.user_ns[asked.as_] = run
-        return run if asked.background and not asked.as_ else None
+        return run if (asked.background or wanted.detach) and not asked.as_ else None
 
     def _started(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
         """Run it, or send it on its way."""
         try:
             if options.closed_by(asked):
-                run = submit_cell(code, names, wanted, asked.session, awaited=not asked.background)
-                if not asked.background:
+                awaited = not (asked.background or wanted.detach)
+                run = submit_cell(code, names, wanted, asked.session, awaited)
+                if awaited:
                     if asked.as_:
                         self.shell.user_ns[asked.as_] = run
                     run_blocking(run)

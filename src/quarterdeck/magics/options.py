@@ -13,6 +13,7 @@ from quarterdeck.client.sessions import check_name
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.protocol.messages import GroupSpec, Restart
+
 _WORDS = ("auto", "gpu", "cpu")
 
 
@@ -189,6 +190,17 @@ def distributed_parser() -> Parser:
         help="what --max-restarts is for: recoverable (default: a rank was killed or lost, or raised "
         "qd.RecoverableError), always (any error of the cell's code) or never",
     )  # fmt: skip
+    parser.add_argument(
+        "--resume", default="", metavar="latest|RUN|PATH",
+        help="continue an earlier run, in a group of its own: the newest one like this cell that has a "
+        "checkpoint, a run by its name or id, or the folder of a run or of checkpoints; "
+        'qd.load_checkpoint("latest") finds what it saved',
+    )  # fmt: skip
+    parser.add_argument(
+        "--detach", action="store_true",
+        help="run in a group of its own, in the background, also when this kernel ends: "
+        "qd.runs()[NAME].attach() gets it back, from any kernel",
+    )  # fmt: skip
     _add_cell_options(parser)
     return parser
 
@@ -268,6 +280,8 @@ def cell_options(options: argparse.Namespace) -> CellOptions:
         tensorboard=options.tensorboard,
         max_restarts=getattr(options, "max_restarts", None),
         restart=getattr(options, "restart", None) or "recoverable",
+        resume=getattr(options, "resume", ""),
+        detach=getattr(options, "detach", False),
         setup=options.setup,
         recorded=bool(options.name or options.as_ or options.background),
     )
@@ -289,6 +303,8 @@ def closed_by(options: argparse.Namespace) -> str:
     for option, value in (
         ("--fresh", getattr(options, "fresh", False)),
         ("--max-restarts", getattr(options, "max_restarts", None) is not None),
+        ("--resume", getattr(options, "resume", "")),
+        ("--detach", getattr(options, "detach", False)),
     ):
         if value:
             return option

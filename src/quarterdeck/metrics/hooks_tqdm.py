@@ -52,6 +52,8 @@ def _patch_std(module: ModuleType) -> None:
 
     @functools.wraps(close)
     def closed(self: Any) -> None:
+        if not self.disable and "_quarterdeck_loop" in self.__dict__:
+            _put(self)
         close(self)
         loop: Loop | None = self.__dict__.pop("_quarterdeck_loop", None)
         if loop is not None:

@@ -13,14 +13,14 @@ waits several times in a step for the same rank. With NCCL a rank comes to a col
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from quarterdeck.metrics.arrivals import Arrival, ArrivalReader, arrivals_name
+from quarterdeck.metrics.arrivals import ArrivalReader, arrivals_name
 from quarterdeck.metrics.arrivals import attempt_and_rank as arrivals_of
 from quarterdeck.metrics.format import attempt_and_rank, file_name
 from quarterdeck.metrics.progress import read_progress
@@ -29,10 +29,12 @@ from quarterdeck.metrics.reader import MetricFile
 STEPS = 20
 SLOWER = 1.15
 """A rank whose own work takes longer than that many times the others' median is marked."""
-_POINTS = 512
+_POINTS = 2_048
 _TAIL = 256
-_KEPT = 8_192
-"""Collectives of a rank that are remembered."""
+_EARLIER = 32
+"""Collectives before a window that are looked at: another rank came to its first ones earlier."""
+_APART_NS = 10_000_000
+"""Points are no denser: a fast loop would fill what is kept with the time between two looks."""
 
 
 class Pace(NamedTuple):
@@ -123,9 +125,8 @@ class Paces:
         self.steps_per_s = None
         if windows:
             self.steps_per_s = 1e3 / (sum(w.step_ms for w in windows.values()) / len(windows) or 1e-6)
-        bounded = self._waits.windows(points)
-        waits = self._waits.per_step(bounded)
-        windows |= bounded if waits else {}
+        covered, waits = self._waits.of(points)
+        windows |= covered
         slowest = _slowest(windows, waits)
         return {rank: self._pace(rank, known, windows, waits, slowest) for rank, known in points.items()}
 
@@ -197,7 +198,7 @@ class _Logged:
         for column, points in zip(columns, self._points, strict=True):
             for step, ns in zip(column.steps[-_TAIL:], column.times[-_TAIL:], strict=True):
                 if not points or points[-1].step != step:
-                    points.append(Point(step, ns))
+                    _append(points, Point(step, ns))
             column.forget()  # a long run has many
 
     def points(self) -> Sequence[Point]:
@@ -206,6 +207,15 @@ class _Logged:
         return max(
             self._points, key=lambda points: sum(p.time_ns >= since_ns for p in _tail(points)), default=()
         )
+
+
+def _append(points: deque[Point], new: Point) -> None:
+    """The newest is always there. Where the steps begin anew, all are."""
+    if len(points) > 1:
+        before, last = points[-2], points[-1]
+        if last.time_ns - before.time_ns < _APART_NS and before.step < last.step < new.step:
+            points.pop()
+    points.append(new)
 
 
 def _tail(points: deque[Point]) -> list[Point]:
@@ -233,10 +243,9 @@ class _Waits:
 
     def __init__(self) -> None:
         self._readers: dict[int, ArrivalReader] = {}
-        self._own: dict[int, deque[Arrival]] = {}
-        self._met: dict[tuple[int, int], dict[int, int]] = {}
-        self._known_for: object = None
-        self._known: dict[int, float] = {}
+        self._known_for: tuple[int, int] | None = None
+        self._windows: dict[int, _Window] = {}
+        self._waits: dict[int, float] = {}
 
     @property
     def ranks(self) -> list[int]:
@@ -245,60 +254,69 @@ class _Waits:
     def add(self, rank: int, path: Path) -> None:
         if rank not in self._readers:
             self._readers[rank] = ArrivalReader(path)
-            self._own[rank] = deque(maxlen=_KEPT)
 
     def refresh(self) -> None:
-        for rank, reader in self._readers.items():
-            for arrival in reader.refresh():
-                self._own[rank].append(arrival)
-                self._met.setdefault((arrival.group, arrival.seq), {})[rank] = arrival.time_ns
-        if len(self._met) > 4 * _KEPT:
-            for key in list(self._met)[: 2 * _KEPT]:
-                del self._met[key]
+        for reader in self._readers.values():
+            reader.refresh()
 
-    def windows(self, points: dict[int, Sequence[Point]]) -> dict[int, _Window]:
-        """Where all ranks' arrivals are known. A rank that logs nothing does the steps of one that does."""
+    def of(self, points: dict[int, Sequence[Point]]) -> tuple[dict[int, _Window], dict[int, float]]:
+        """By rank: steps for which all ranks' arrivals are known, and their milliseconds of waiting. Nothing
+        if that is not so of any rank. New only when the workers have looked anew.
+        """
         readers = self._readers.values()
         if len(readers) < 2 or len(readers) < max(reader.world_size for reader in readers):
-            return {}
-        since_ns, until_ns = max(r.since_ns for r in readers), min(r.until_ns for r in readers)
+            return {}, {}
+        known = max(r.since_ns for r in readers), min(r.until_ns for r in readers)
+        if known != self._known_for or not self._waits:
+            self._known_for = known
+            self._windows = self._windows_between(points, *known)
+            self._waits = self._per_step()
+        return (self._windows, self._waits) if self._waits else ({}, {})
+
+    def _windows_between(
+        self, points: dict[int, Sequence[Point]], since_ns: int, until_ns: int
+    ) -> dict[int, _Window]:
+        """A rank that logs nothing does the steps of one that does."""
         found = {rank: _window(known, since_ns, until_ns) for rank, known in points.items()}
         other = next((window for window in found.values() if window), None)
         if other is None:
             return {}
         return {rank: found.get(rank) or other for rank in sorted(self._readers)}
 
-    def per_step(self, windows: dict[int, _Window]) -> dict[int, float]:
-        """Milliseconds of waiting, by rank; {} if the steps have no collectives of all ranks."""
-        if windows != self._known_for:
-            found = {rank: self._wait_ms(rank, window) for rank, window in windows.items()}
-            self._known = {rank: wait for rank, wait in found.items() if wait is not None}
-            self._known = self._known if len(self._known) == len(windows) else {}
-            self._known_for = windows
-        return self._known
+    def _per_step(self) -> dict[int, float]:
+        if not self._windows:
+            return {}
+        times = self._times(min(window.first.time_ns for window in self._windows.values()))
+        last_ns = list(map(max, *times.values()))
+        waits = {}
+        for rank, window in self._windows.items():
+            first, last = window.first.time_ns, window.last.time_ns
+            leads = [m - t for m, t in zip(last_ns, times[rank], strict=True) if first < t <= last]
+            if not leads:
+                return {}
+            waits[rank] = _waited_ns(leads, window.steps) / window.steps / 1e6
+        return waits
 
-    def _wait_ms(self, rank: int, window: _Window) -> float | None:
-        leads = self._leads_ns(rank, window)
-        if not leads:
-            return None
-        per_step = max(1, round(len(leads) / window.steps))
-        grown = sum(max(0, after - before) for before, after in pairwise(_with_zeros(leads, per_step)))
-        return grown / window.steps / 1e6
-
-    def _leads_ns(self, rank: int, window: _Window) -> list[int]:
-        leads = []
-        for arrival in reversed(self._own[rank]):
-            if arrival.time_ns <= window.first.time_ns:
-                break
-            met = self._met.get((arrival.group, arrival.seq), {})
-            if arrival.time_ns <= window.last.time_ns and len(met) == len(self._readers):
-                leads.append(max(met.values()) - arrival.time_ns)
-        return leads[::-1]
+    def _times(self, since_ns: int) -> dict[int, list[int]]:
+        """When each rank came to the collectives that all have come to, in the order of the first rank's."""
+        own: list[dict[int, int]] = []
+        for reader in self._readers.values():
+            arrivals = reader.arrivals
+            start = max(0, bisect_left(arrivals.times_ns, since_ns) - _EARLIER)
+            own.append(dict(zip(arrivals.keys[start:], arrivals.times_ns[start:], strict=True)))
+        shared = set(own[0]).intersection(*own[1:])
+        keys = [key for key in own[0] if key in shared]
+        return {rank: [found[key] for key in keys] for rank, found in zip(self._readers, own, strict=True)}
 
 
-def _with_zeros(leads: list[int], per_step: int) -> list[int]:
-    """A zero before each step."""
-    spread = []
+def _waited_ns(leads: list[int], steps: int) -> int:
+    """By what the leads have grown, from 0 at each step."""
+    per_step = max(1, round(len(leads) / steps))
+    total = before = 0
     for place, lead in enumerate(leads):
-        spread += [0, lead] if place % per_step == 0 else [lead]
-    return spread
+        if place % per_step == 0:
+            before = 0
+        if lead > before:
+            total += lead - before
+        before = lead
+    return total

@@ -5,8 +5,10 @@ are asked for. For users and views, in the kernel: `run.metrics`.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from operator import lt
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics import table
 from quarterdeck.metrics.format import attempt_and_rank
-from quarterdeck.metrics.reader import Last, MetricFile, last_values
+from quarterdeck.metrics.reader import Columns, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
 
 if TYPE_CHECKING:
@@ -107,18 +109,25 @@ class Series:
 
 
 class Metrics:
-    """`run.metrics`: what a run's ranks have logged, by name. `refresh` reads on while it grows."""
+    """`run.metrics`: what a run's ranks have logged, by name. `refresh` reads on while it grows.
 
-    def __init__(self, folder: Path, world_size: int = 0) -> None:
-        """`world_size` as far as it is known; ranks that logged nothing are told by it."""
+    A run that continues another has that one's values, too, for the steps below its own first: all of them
+    until it has logged something.
+    """
+
+    def __init__(self, folder: Path, world_size: int = 0, parent: Metrics | None = None) -> None:
+        """`world_size` as far as it is known; ranks that logged nothing are told by it. `parent`: of the run
+        that this one continues.
+        """
         self.folder = folder
         self.world_size = world_size
+        self.parent = parent
         self._files: dict[str, MetricFile] = {}
         self._series: dict[str, Series] = {}
 
     @classmethod
-    def read(cls, folder: Path, world_size: int = 0) -> Metrics:
-        metrics = cls(folder, world_size)
+    def read(cls, folder: Path, world_size: int = 0, parent: Path | Metrics | None = None) -> Metrics:
+        metrics = cls(folder, world_size, cls.read(parent) if isinstance(parent, Path) else parent)
         metrics.refresh()
         return metrics
 
@@ -127,21 +136,25 @@ class Metrics:
         for path in _files(self.folder):
             self._files.setdefault(path.name, MetricFile(path))
         new = [file for file in self._files.values() if file.refresh()]
-        if new:
+        older = self.parent is not None and self.parent.refresh()
+        if new or older:
             self._series.clear()
-        return bool(new)
+        return bool(new) or older
+
+    @property
+    def first_step(self) -> int | None:
+        """The least that this run itself has logged; None while it has logged nothing."""
+        return min((min(c.steps) for file in self._ordered() for c in file.columns if c.steps), default=None)
 
     @property
     def names(self) -> list[str]:
         """Sorted; those without a prefix first, then prefix by prefix."""
-        found = {
-            name for file in self._files.values() for c in file.columns if c.steps for name in c.layout.names
-        }
+        found = {name for _, _, columns in self._columns() for name in columns.layout.names}
         return sorted(found, key=lambda name: (*reversed(name.rpartition("/")[:2]), name)[1:])
 
     @property
     def ranks(self) -> list[int]:
-        return sorted({file.rank for file in self._files.values() if any(c.steps for c in file.columns)})
+        return sorted({file.rank for _, file, _ in self._columns()})
 
     @property
     def skipped_bytes(self) -> int:
@@ -172,7 +185,8 @@ class Metrics:
 
     def to_pandas(self) -> pandas.DataFrame:
         """All that was logged, a row per value: rank, attempt, step, time (UTC), name, value. Sorted by time;
-        values that a later one of their step has replaced are there, too.
+        values that a later one of their step has replaced are there, too. Where the run continues another,
+        `run` says which of them logged it.
         """
         try:
             import numpy as np
@@ -182,6 +196,7 @@ class Metrics:
         parts = [
             pd.DataFrame(
                 {
+                    **({"run": file.path.parent.name} if self.parent is not None else {}),
                     "rank": file.rank,
                     "attempt": file.attempt,
                     "step": np.array(columns.steps),
@@ -189,9 +204,8 @@ class Metrics:
                     "name": name,
                     "value": np.array(values),
                 }
-            )
-            for file in self._ordered()
-            for columns in file.columns
+            )[np.array(columns.steps) < (math.inf if limit is None else limit)]
+            for limit, file, columns in self._columns()
             for name, values in zip(columns.layout.names, columns.values, strict=True)
             if values
         ]
@@ -206,8 +220,22 @@ class Metrics:
     def _ordered(self) -> list[MetricFile]:
         return sorted(self._files.values(), key=lambda file: (file.rank, file.attempt))
 
+    def _columns(self, limit: int | None = None) -> Iterator[tuple[int | None, MetricFile, Columns]]:
+        """With a step below the limit, which comes with them: those of the runs before end where the run
+        after them begins.
+        """
+        for file in self._ordered():
+            for columns in file.columns:
+                if columns.steps and (limit is None or min(columns.steps) < limit):
+                    yield limit, file, columns
+        if self.parent is not None:
+            limits = [step for step in (limit, self.first_step) if step is not None]
+            yield from self.parent._columns(min(limits, default=None))
+
     def _points(self, name: str, rank: int) -> Points:
         parts: list[Points] = []
+        if self.parent is not None and (before := _below(self.first_step, self.parent._points(name, rank))):
+            parts.append(before)
         for file in self._ordered():
             if file.rank == rank:
                 parts += _by_time(
@@ -246,6 +274,12 @@ def _files(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in names if attempt_and_rank(name)]
+
+
+def _below(limit: int | None, points: Points) -> Points | None:
+    """None if there are none."""
+    end = len(points.steps) if limit is None else bisect_left(points.steps, limit)
+    return Points(points.steps[:end], points.times[:end], points.values[:end]) if end else None
 
 
 def _by_time(parts: list[Points]) -> list[Points]:

@@ -22,6 +22,8 @@ __all__ = ["SpanFile", "span"]
 
 LIMIT = 10_000
 """Of the spans that one process keeps of a rank and an attempt."""
+NAME_CHARS = 200
+"""A longer name is cut."""
 
 
 class SpanFile:
@@ -113,7 +115,7 @@ class span(ContextDecorator):
     def __init__(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"a span is named by a text, not {name!r:.80}")
-        self.name = name
+        self.name = name[:NAME_CHARS].encode("utf-8", "replace").decode()
         self._open: list[tuple[_Book, Span] | None] = []
 
     def _recreate_cm(self) -> Self:

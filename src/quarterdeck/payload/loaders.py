@@ -144,11 +144,17 @@ def load_storage(buffer: Any, was_on_gpu: bool) -> Any:
     return storage
 
 
+def itself(storage: Any) -> Any:
+    """For a storage that is a value of its own and shares its memory with tensors of the payload."""
+    return storage
+
+
 def load_typed_storage(storage: Any, dtype: Any) -> Any:
     """What torch's own reductions of tensors hold: those of subclasses, quantised and conjugate ones."""
     import torch
 
-    return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+    typed: Any = torch.storage.TypedStorage
+    return typed(wrap_storage=storage, dtype=dtype, _internal=True)
 
 
 def load_tensor(

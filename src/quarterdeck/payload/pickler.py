@@ -155,7 +155,7 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is self._typed_storage and _is_reachable(obj._untyped_storage):
             return loaders.load_typed_storage, (self._held(obj._untyped_storage), obj.dtype)
         if kind is self._untyped_storage and _is_reachable(obj):
-            return self._held(obj).__reduce__()
+            return loaders.itself, (self._held(obj),)
         if self._stateful and issubclass(kind, self._stateful):
             return self._reduce_stateful(obj)
         if kind is self._array and _is_scattered(obj):

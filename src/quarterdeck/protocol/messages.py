@@ -146,6 +146,21 @@ class Ask(Message):
     session: str = "default"
 
 
+class AskSetups(Message):
+    """The set-up cells of a session: one SetUp each, then an Answer."""
+
+    session: str = "default"
+
+
+class Reach(Message):
+    """Of a later kernel to the coordinator of a detached run, which answers that it is there. Each stop is a
+    step of the ladder.
+    """
+
+    run_id: str
+    action: Literal["ask", "stop"]
+
+
 class Complete(Message):
     """Completion of a cell body from rank 0's namespace. Answered by a service thread, also while a cell
     runs.
@@ -233,6 +248,16 @@ class Submit(Message):
     always: whatever user code did, unless it could not run at all.
     """
     parent: Parent = Parent()
+    setups: int = 0
+    """So many SetUp messages follow: for a coordinator that has no sessions."""
+
+
+class SetUp(Message):
+    """A set-up cell of a session as it is run on new workers, with its memfd."""
+
+    cell: RunCell
+    ranks: list[int] | None
+    """Those that it ran on; None: all."""
 
 
 class Install(Message):
@@ -521,7 +546,7 @@ class Exited(Message):
 
 
 Anything = (
-    Open | TakeTurn | Submit | Control | Ask | Complete | Inspect
+    Open | TakeTurn | Submit | SetUp | Control | Ask | AskSetups | Reach | Complete | Inspect
     | RunCell | CallFunction | Install | Fetch | Cancel
     | Waiting | Turn | Accepted | Begun | Notice | Refused | Finished
     | Answer | Pulled | Completed | Inspected

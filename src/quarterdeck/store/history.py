@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store import runtime
 from quarterdeck.store.format import (
     EVENTS,
     HEADER,
@@ -89,6 +90,11 @@ class StoredRun:
     @property
     def terminal(self) -> bool:
         return self._timeline.ended
+
+    @property
+    def detached(self) -> bool:
+        """It outlives its kernel."""
+        return self.header.keeper is not None and bool(self.header.keeper.socket)
 
     @property
     def reason(self) -> str:
@@ -198,6 +204,8 @@ class StoredRun:
             if not self._timeline.ended:
                 file.write(b"\n" + encode(lost) + b"\n")  # the last line may be torn
         self._timeline.take(lost)
+        if self.header.keeper is not None and self.header.keeper.socket:
+            runtime.remove(self.header.keeper.socket)
 
 
 def list_runs(homes: Sequence[Path]) -> list[StoredRun]:

@@ -35,7 +35,7 @@ def fallback(home: Path) -> Path:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             pass
-        _check_private(folder)
+        check_private(folder)
     return place
 
 
@@ -44,8 +44,8 @@ def homes(home: Path) -> list[Path]:
     place = _fallback_path(home)
     found = [home] if os.path.isdir(home) else []
     try:
-        _check_private(place.parent)
-        _check_private(place)
+        check_private(place.parent)
+        check_private(place)
     except OSError:
         return found
     return [*found, place]
@@ -56,7 +56,7 @@ def _fallback_path(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"quarterdeck-{os.getuid()}" / digest[:16]
 
 
-def _check_private(folder: Path) -> None:
+def check_private(folder: Path) -> None:
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} is not a private folder of this user")

@@ -16,6 +16,8 @@ class Keeper(msgspec.Struct, frozen=True):
     """When the process started, in ticks after boot: a later process of the same pid has another."""
     node: str
     """Within what `pid` means something: machine, boot and pid namespace."""
+    socket: str = ""
+    """Where it listens, if its run is detached: see `runtime`."""
 
     @classmethod
     def here(cls) -> Keeper:

@@ -62,7 +62,7 @@ class _Line:
         threading.Thread(target=self._tell, name="quarterdeck-view", daemon=True).start()
 
     def take(self, _widget: object, content: Any, _buffers: object) -> None:
-        """A message of the browser. Anything else than one of ours is ignored: a newer bundle may ask more."""
+        """A message of the browser. What is none of ours is passed over: a newer bundle may ask more."""
         try:
             request = msgspec.convert(content, ToKernel)
         except msgspec.ValidationError:

@@ -7,14 +7,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from quarterdeck.context import Context, current
-from quarterdeck.decks.fields import keep_fields
-
+from quarterdeck.context import current
+from quarterdeck.decks.arguments import choose
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
@@ -62,7 +60,7 @@ def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> Elastic
 
     kwargs = loads(call.kwargs.data, buffers(call.kwargs), shell.user_ns)
     context = current()
-    _choose_decks(context, call)
+    choose(context, call.deck_fields)
     raw = str(context.run_dir / "raw" / f"rank-{context.rank}")
     with receiving(shell.user_ns, None, buffers(call.function)):
         return spawn_helper(call.function.data, raw, None, None, kwargs)
@@ -74,13 +72,6 @@ def _was_loaded(error: BaseException) -> bool:
     if spawn_helper.__code__ not in codes:
         return False
     return load_function.__code__ not in codes[codes.index(spawn_helper.__code__) :][1:2]
-
-
-def _choose_decks(context: Context, call: CallFunction) -> None:
-    context.deck_fields = tuple(call.deck_fields)
-    if context.rank == 0:
-        with suppress(OSError):
-            keep_fields(context.run_dir, context.deck_fields)
 
 
 def _render(shell: WorkerShell, error: BaseException) -> None:

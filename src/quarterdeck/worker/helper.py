@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from quarterdeck.context import entered
-from quarterdeck.decks.arguments import called
 from quarterdeck.payload.pickler import load_function
 
 
@@ -47,5 +46,10 @@ def spawn_helper(
     """
     with entered(raw_output_prefix, checkpoint_dest, checkpoint_src) as context:
         function = load_function(fn)
-        value = called(function, kwargs, context)
+        if context.deck_fields:  # not in a notebook's own process, which need not load what draws them
+            from quarterdeck.decks.arguments import called
+
+            value = called(function, kwargs, context)
+        else:
+            value = function(**kwargs)
         return ElasticWorkerResult(return_value=value, decks=list(context.decks))

@@ -1,4 +1,4 @@
-"""How a worker's start and its joining took their time: phases of the run that comes next. Used by `serve`."""
+"""How long a worker's start and its joining took: phases of the run that comes next. Used by `serve`."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Watch:
 
     def look(self) -> float:
         """Seconds that it took to ask for the collectives: how often to look depends on it."""
-        with self._lock, suppress(OSError):
+        with self._lock, suppress(OSError, ValueError):
             if self._events is not None:
                 self._events.copy()
             if self._watched():
@@ -77,7 +77,7 @@ class Watch:
     def finish(self, cheap: bool) -> None:
         """At the end of the work, on the main thread; `cheap` if a look takes no time worth naming."""
         progress.finish()  # not under the lock: a loop that is written first announces
-        with self._lock, suppress(OSError):
+        with self._lock, suppress(OSError, ValueError):
             if self._announced or (self._phases and self.context.run_dir.is_dir()):
                 self._write_phases()
                 self._first_step()

@@ -5,11 +5,11 @@ LookupError, with a sentence, for what is not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from quarterdeck.client.feed.curves import CurveBook, Sent
-from quarterdeck.client.feed.messages import DeckPage, Log, OtherRun, Runs
+from quarterdeck.client.feed.messages import DeckPage, Log, OtherRun, Runs, Trouble
 from quarterdeck.client.view.runs_html import called
 from quarterdeck.decks.stored import StoredDecks
 from quarterdeck.metrics.series import last_of_run
@@ -26,10 +26,10 @@ COMPARED = 8
 
 
 class Answers:
-    def __init__(self, folder: Path, curves: CurveBook) -> None:
+    def __init__(self, folder: Path, decks: StoredDecks) -> None:
+        """`decks`: those whose versions the view knows."""
         self._folder = folder
-        self._curves = curves
-        self._decks = StoredDecks(folder)
+        self._decks = decks
         self._compared: dict[str, tuple[CurveBook, StoredRun]] = {}
 
     def log(self, rank: int) -> list[Sent]:
@@ -45,17 +45,14 @@ class Answers:
         head = next((head for head in self._decks.heads() if head.name == name), None)
         if head is None:
             raise LookupError(f"No deck is called {name!r}.")
-        if rank is not None and head.ranks and rank not in head.ranks:
-            raise LookupError(f"Rank {rank} has not written this deck.")
         page = self._decks.page(name, rank)
         return [(DeckPage(name=name, rank=rank, version=head.version, html=page), b"")]
 
     # ---- other runs
 
-    def runs(self) -> list[Sent]:
-        """Earlier runs of the same notebook with a metric of this one."""
+    def runs(self, names: Collection[str]) -> list[Sent]:
+        """Earlier runs of the same notebook with one of these metrics."""
         mine = StoredRun.read(self._folder)
-        names = set(self._curves.metrics.names)
         found: list[OtherRun] = []
         for run in self._earlier(mine)[:_LOOKED_AT]:
             last = {name: value for name, value in last_of_run(run.folder).items() if name in names}
@@ -72,10 +69,13 @@ class Answers:
         self._compared = {id: book for id, book in self._compared.items() if id in wanted}
         sent: list[Sent] = []
         for run_id in wanted:
-            if run_id not in self._compared:
-                run = self._named(run_id)
-                self._compared[run_id] = CurveBook(run_id, run.folder, only_means=True), run
-                sent += _whole(*self._compared[run_id])
+            if run_id in self._compared:
+                continue
+            if (run := self._named(run_id)) is None:
+                sent.append((Trouble(about="compare", text=f"The run {run_id} is no longer there."), b""))
+                continue
+            self._compared[run_id] = CurveBook(run_id, run.folder, only_means=True), run
+            sent += _whole(*self._compared[run_id])
         return sent
 
     def compared_whole(self) -> list[Sent]:
@@ -96,7 +96,7 @@ class Answers:
             if run.created_unix_ns < mine.created_unix_ns and _same_notebook(run, mine)
         ]
 
-    def _named(self, run_id: str) -> StoredRun:
+    def _named(self, run_id: str) -> StoredRun | None:
         """Of a run id only the last part counts: it comes from a browser, and is no way out of the store."""
         for home in self._homes():
             try:
@@ -105,7 +105,7 @@ class Answers:
                 continue
             if run.run_id == run_id:
                 return run
-        raise LookupError(f"The run {run_id} is no longer there.")
+        return None
 
     def _homes(self) -> list[Path]:
         return homes(self._folder.parents[1])

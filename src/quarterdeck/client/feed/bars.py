@@ -22,15 +22,15 @@ def progress(by_rank: Mapping[int, Sequence[Bar]], now_unix_ns: int) -> Progress
     counts = {rank: bar.n for rank, bar in sorted(bars.items())}
     total = Counter(bar.total for bar in bars.values()).most_common(1)[0][0]
     fastest, slowest = max(counts, key=lambda r: counts[r]), min(counts, key=lambda r: counts[r])
-    several = len(bars) > 1
+    apart = counts[fastest] > counts[slowest]  # else no rank is ahead of another
     return Progress(
         desc=next(iter(bars.values())).desc,
         n=sum(counts.values()) // len(counts),
         total=total,
         left_s=_left_s(list(bars.values()), now_unix_ns),
-        fastest=fastest if several else None,
+        fastest=fastest if apart else None,
         fastest_n=counts[fastest],
-        slowest=slowest if several else None,
+        slowest=slowest if apart else None,
         slowest_n=counts[slowest],
     )
 

@@ -31,7 +31,7 @@ class FactBook:
         self._folder = folder
         self._safely = safely
         self._paces = Paces(folder)
-        self._decks = StoredDecks(folder)
+        self.decks = StoredDecks(folder)
         self._seen: _Seen = {}
         self._again = True
 
@@ -40,7 +40,7 @@ class FactBook:
         before = (self.run.state, self.run.attempt) if self.run is not None else None
         self._safely("record", self._refresh_run, None)
         run = self.run
-        heads = self._safely("decks", self._decks.heads, [])
+        heads = self._safely("decks", self.decks.heads, [])
         seen = _look(self._folder)
         changed = (
             self._again

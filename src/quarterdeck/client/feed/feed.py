@@ -67,7 +67,7 @@ class Feed:
         self._curves = CurveBook(folder.name, folder)
         self._output = OutputReader(folder)
         self._lines = LineBook()
-        self._answers = Answers(folder, self._curves)
+        self._answers = Answers(folder, self._facts.decks)
         self._state: State | None = None
         self._due = {"state": 0.0, "lines": 0.0, "curves": 0.0}
         self._troubles: list[Trouble] = []
@@ -93,22 +93,23 @@ class Feed:
         with self._lock:
             if self.over:
                 return []
-            now, sent = self._clock(), _nothing()
+            now, sent, changed = self._clock(), _nothing(), False
             if self._is_due("state", now, STATE_EVERY_S):
                 changed = self._facts.refresh() | self._control_changed()
                 if self._has_ended():
                     return self._last_news()
-                sent += self._new_state() if changed else []
             if self._is_due("curves", now, CURVES_EVERY_S):
                 sent += self._new_curves(now)
             if self._is_due("lines", now, LINES_EVERY_S):
                 sent += self._new_lines(ended=False)
-            return sent + self._new_troubles()
+            return [*(self._new_state() if changed else []), *sent, *self._new_troubles()]
 
     def answer(self, request: ToKernel) -> list[Sent]:
         """`Stop` is not for a feed: []. What cannot be answered gives a Trouble."""
-        if isinstance(request, WantRuns):  # may look at many runs
-            return self._safe_answer("runs", self._answers.runs)
+        if isinstance(request, WantRuns):
+            with self._lock:
+                names = self._curves.metrics.names
+            return self._safe_answer("runs", partial(self._answers.runs, names))  # reads many runs: no lock
         with self._lock:
             match request:
                 case Sync():

@@ -92,7 +92,7 @@ def _head(folder: Path, run: StoredRun | None, facts: Facts, control: Control) -
         state=run.state,
         words=faults.sentence(run, _step(run, facts)),
         attempt=run.attempt,
-        attempts=run.attempt + 1,
+        attempts=max(run.attempt, run.header.max_restarts) + 1,
         world_size=run.world_size,
         backend=run.backend,
         started_ms=_ms(run.started_unix_ns),

@@ -119,13 +119,9 @@ class CellView:
     def _draw(self, now: float, *, force: bool = False) -> None:
         due_in = self._run.due_in(now)
         if due_in is not None and (force or due_in == 0.0) and self._outputs.log_dir:
-            try:
-                self._run.draw(Path(self._outputs.log_dir), now, last=force)
-                if self._run.trouble:
-                    self.notice(self._run.trouble, level="warning", key="view")
-            except Exception as error:  # of matplotlib, for one: no reason to end a run
-                self._run.give_up()
-                self.notice(f"The run cannot be drawn: {type(error).__name__}: {error}", level="warning")
+            self._run.draw(Path(self._outputs.log_dir), now, last=force)
+            if self._run.trouble:
+                self.notice(self._run.trouble, level="warning", key="view")
 
     # ---- showing
 

@@ -1,5 +1,5 @@
 """The run that a cell runs, under the cell: the live view, and beside it the form that a saved notebook
-keeps. Used by the thread that shows the cell; by one of its own for `run.show()`.
+keeps. Used by the thread that shows the cell, and by `run.show()`.
 
 Three outputs in this order: the live view, the curves as a picture, the tables. Where a live view is on
 screen a rule in the tables' style hides the other two; where its kernel is gone, it hides what is left of the
@@ -9,6 +9,10 @@ view.
 from __future__ import annotations
 
 import base64
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,37 +31,33 @@ _NOTHING: Bundle = {"text/plain": ""}
 
 
 class RunDisplay:
-    """`seen` once there is something to see; `draw` shows it."""
+    """`seen` once there is something to see; `draw` shows it. Not thread-safe.
+
+    Pictures are drawn by a thread, since they take a moment in which whoever shows the cell has to hear the
+    ranks. Where a live view is on screen nobody waits for the last one either.
+    """
 
     def __init__(self, sink: Sink, control: Control, beside_output: bool = True) -> None:
         self._sink, self._control, self._beside_output = sink, control, beside_output
         self.trouble = ""
-        """Why there is no live view, where there should be one."""
+        """What cannot be shown, and why."""
         self._view: Bundle | None = None
         self._picture = _Part(sink)
         self._tables = _Part(sink)
         self._due_s: float | None = None
         self._interval_s = FIRST_AFTER_S
-        self._given_up = False
         self._placed = False
         self._metrics: Metrics | None = None
-
-    @property
-    def placed(self) -> bool:
-        """Whether it is shown."""
-        return self._placed
+        self._thread: threading.Thread | None = None
 
     def seen(self, now: float) -> None:
         """There is something to see: the live view comes at the next `draw`."""
-        if self._due_s is None and not self._given_up:
+        if self._due_s is None:
             self._due_s = now if self._sink.live else now + INTERVAL_S
-
-    def give_up(self) -> None:
-        """It cannot be drawn here; nothing more follows."""
-        self._due_s, self._given_up = None, True
 
     def cleared(self) -> None:
         """The cell's outputs were taken away, these among them: the next `draw` shows them again."""
+        self._await()
         self._placed = False
         self._picture, self._tables = _Part(self._sink), _Part(self._sink)
 
@@ -66,7 +66,7 @@ class RunDisplay:
         return None if self._due_s is None else max(0.0, self._due_s - now)
 
     def draw(self, folder: Path, now: float, *, last: bool = False) -> None:
-        """Show the run as it is. Raises what matplotlib raises."""
+        """Show the run as it is. `last`: as it ended, and what is shown has to be there afterwards."""
         self._due_s = now + self._interval_s
         self._interval_s = min(INTERVAL_S, SLOWER * self._interval_s)
         if not self._sink.live:
@@ -76,11 +76,25 @@ class RunDisplay:
             self._place(folder)
             if not last:
                 return  # the live view has its moment first
-        metrics, run = self._read(folder), _run_in(folder)
-        if metrics.names:
-            self._picture.put(*_picture_of(metrics, _title(run)))
-        if run is not None:
-            self._tables.put(static_html.of(run, metrics), {})
+        if last or self._thread is None or not self._thread.is_alive():
+            self._await()
+            self._thread = in_thread("quarterdeck-drawing", lambda: self._draw(folder))
+        if last and self._view is None:
+            self._await()
+
+    def _await(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _draw(self, folder: Path) -> None:
+        try:
+            metrics, run = self._read(folder), _run_in(folder)
+            if metrics.names:
+                self._picture.put(*_picture_of(metrics, _title(run)))
+            if run is not None:
+                self._tables.put(static_html.of(run, metrics), {})
+        except Exception as error:  # of matplotlib, for one: no reason to end a run
+            self.trouble = f"The run cannot be drawn: {type(error).__name__}: {error}"
 
     def _read(self, folder: Path) -> Metrics:
         if self._metrics is None or self._metrics.folder != folder:
@@ -90,6 +104,7 @@ class RunDisplay:
 
     def _place(self, folder: Path) -> None:
         self._placed = True
+        in_thread("quarterdeck-import", _import_drawing)
         if self._view is None and not self.trouble:
             self._view = self._live_view(folder)
         if self._view is not None:
@@ -112,6 +127,13 @@ class RunDisplay:
             self._tables.put({"text/plain": static_html.sentence(run)}, {})
 
 
+def in_thread(name: str, work: Callable[[], None]) -> threading.Thread:
+    """Started, in a copy of the caller's context: what it shows belongs to the cell that runs now."""
+    thread = threading.Thread(target=copy_context().run, args=(work,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 class _Part:
     """One output, shown once and then updated; what did not change is not sent."""
 
@@ -126,6 +148,12 @@ class _Part:
         put = self._sink.update if self._shown is not None and self._sink.live else self._sink.show
         put(data, metadata, self._display_id)
         self._shown = data
+
+
+def _import_drawing() -> None:
+    """matplotlib takes a second to import: meanwhile, rather than at the end of a short run."""
+    with suppress(ImportError):
+        import quarterdeck.metrics.drawing  # noqa: F401
 
 
 def _picture_of(metrics: Metrics, title: str) -> tuple[Bundle, Bundle]:

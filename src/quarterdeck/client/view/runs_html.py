@@ -46,7 +46,7 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
     html = [
-        [escape(row[0]), _state(run.state), *map(escape, row[2:])]
+        [escape(row[0]), _state(run.state, row[1]), *map(escape, row[2:])]
         for row, run in zip(plain, runs, strict=True)
     ]
     rest = total - len(runs)
@@ -69,7 +69,7 @@ def _history_row(run: StoredRun) -> list[str]:
     today = created.date() == datetime.now().date()
     return [
         called(run.header),
-        run.state,
+        f"{run.state}, detached" if run.detached and not run.terminal else run.state,
         created.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M"),
         _duration(run) if run.started_unix_ns else "",
         str(run.world_size or ""),
@@ -111,9 +111,9 @@ def _faint(text: str) -> str:
     return f'<span style="font-weight:400;{_FAINT}">{escape(text)}</span>'
 
 
-def _state(state: str) -> str:
+def _state(state: str, words: str) -> str:
     icon, colour = _STATES[state]
-    return f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {state.capitalize()}</span>'
+    return f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {words.capitalize()}</span>'
 
 
 def html_table(heads: list[str], rows: list[list[str]]) -> str:

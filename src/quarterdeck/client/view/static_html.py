@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from quarterdeck.client.feed import faults
 from quarterdeck.client.view import words
 from quarterdeck.client.view.runs_html import called, html_table, plain_table, rank_row
 from quarterdeck.client.view.sink import Bundle
@@ -32,8 +33,8 @@ _STYLE = (
     ".qd-static{font:12px/1.4 var(--jp-ui-font-family,sans-serif);font-variant-numeric:tabular-nums;"
     "color:var(--jp-content-font-color1,inherit)}"
     ".qd-static summary{cursor:pointer;padding:4px 0}"
-    ".qd-static iframe{width:100%;height:420px;resize:vertical;border:1px solid var(--jp-border-color2,#e0e0e0);"
-    "border-radius:6px;background:#fff}"
+    ".qd-static iframe{width:100%;height:420px;resize:vertical;background:#fff;"
+    "border:1px solid var(--jp-border-color2,#e0e0e0);border-radius:6px}"
 )
 _FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
@@ -63,21 +64,12 @@ def of(
 
 
 def sentence(run: StoredRun, step: int | None = None, state: str = "") -> str:
-    """How it is, or how it ended: "failed at step 1,342 after 2 min 41 s: rank 1 raised ValueError: boom"."""
-    state = state or run.state
-    at = "" if step is None else f" at step {step:,}"
-    if not run.started_unix_ns:
-        return f"{state}: {run.reason}" if run.reason else state
-    took = words.seconds(run.duration_s)
-    match state:
-        case "succeeded":
-            return f"succeeded in {took}"
-        case "stopped":
-            by = " by you" if run.last is not None and run.last.stopped else ""
-            return f"stopped{by}{at} after {took}"
-        case "failed" | "lost":
-            return f"{state}{at} after {took}" + (f": {run.reason}" if run.reason else "")
-    return f"{state}{at} after {took}"
+    """How it is, or how it ended: "failed at step 1,342: rank 1 raised ValueError"."""
+    ended = faults.sentence(run, step)
+    if ended:
+        return ended
+    after = f" after {words.seconds(run.duration_s)}" if run.started_unix_ns else ""
+    return f"{state or run.state}{'' if step is None else f' at step {step:,}'}{after}"
 
 
 def last_step(metrics: Metrics) -> int | None:
@@ -103,9 +95,7 @@ def _table(
     )
 
 
-def _row(
-    run: StoredRun, rank: int, outcome: Outcome | None, metrics: Metrics, names: list[str]
-) -> list[str]:
+def _row(run: StoredRun, rank: int, outcome: Outcome | None, metrics: Metrics, names: list[str]) -> list[str]:
     if outcome is not None:
         _, state, value, line = rank_row(run, outcome)
     else:

@@ -30,10 +30,10 @@ def plotly(figure: Any) -> str:
     return f'<div class="qd-plotly" data-figure="{escape(figure.to_json(), quote=True)}"></div>'
 
 
-def picture(png: bytes, alt: str, width: float | None = None) -> str:
-    source = base64.b64encode(png).decode()
+def picture(data: bytes, alt: str, width: float | None = None, kind: str = "png") -> str:
+    source = base64.b64encode(data).decode()
     wide = f' width="{width:.0f}"' if width else ""
-    return f'<img class="qd-img" alt="{escaped(alt, 300)}"{wide} src="data:image/png;base64,{source}">'
+    return f'<img class="qd-img" alt="{escaped(alt, 300)}"{wide} src="data:image/{kind};base64,{source}">'
 
 
 def _width(png: bytes) -> int:

@@ -94,13 +94,16 @@ def first_of(shown: int, total: int, what: str) -> str:
 
 def brief(value: Any, limit: int = BRIEF_CHARS) -> str:
     """A value in a few words, as text: of an array what it is, of anything else the start of its repr."""
-    kind = type(value).__name__
+    text = f"<{type(value).__name__}, whose repr failed>"
+    with suppress(Exception):
+        text = _brief(value, limit)
+    return text if len(text) <= limit + 40 else f"{text[: limit - 1]}…"
+
+
+def _brief(value: Any, limit: int) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, tuple) and dtype is not None and len(shape) > 0:
-        return f"{kind} {str(dtype).removeprefix('torch.')} {dims(shape)}"
+        return f"{type(value).__name__} {str(dtype).removeprefix('torch.')} {dims(shape)}"
     if isinstance(value, (str, bytes)) and len(value) > limit:
-        return f"{value[:limit]!r}… ({len(value):,} long)"
-    text = f"<{kind}, whose repr failed>"
-    with suppress(Exception):
-        text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+        return f"{value[: limit - 1]!r}… ({len(value):,} long)"
+    return repr(value)

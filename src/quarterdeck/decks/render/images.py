@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from quarterdeck.decks.render.figures import picture as as_img
-from quarterdeck.decks.render.html import card, dims, escaped, first_of
+from quarterdeck.decks.render.html import card, dims, first_of
 
 SIDE = 1024
 """Longest side of a picture on the page."""
@@ -33,16 +33,25 @@ def picture(value: Any) -> str:
 
 
 def own_png(value: Any) -> str:
-    found = value._repr_png_()
-    data = found[0] if isinstance(found, tuple) else found
-    if data is None:
-        return f"<pre>{escaped(repr(value))}</pre>"
-    return as_img(base64.b64decode(data) if isinstance(data, str) else data, type(value).__name__)
+    """ "" if it has none, as the next two."""
+    return _own(value, value._repr_png_(), "png")
+
+
+def own_jpeg(value: Any) -> str:
+    return _own(value, value._repr_jpeg_(), "jpeg")
 
 
 def own_svg(value: Any) -> str:
     found = value._repr_svg_()
-    return found if isinstance(found, str) else f"<pre>{escaped(repr(value))}</pre>"
+    return found if isinstance(found, str) else ""
+
+
+def _own(value: Any, found: Any, kind: str) -> str:
+    """Bytes, or base64, or either with metadata."""
+    data = found[0] if isinstance(found, tuple) else found
+    if not data:
+        return ""
+    return as_img(base64.b64decode(data) if isinstance(data, str) else data, type(value).__name__, kind=kind)
 
 
 # ---- tensors and arrays: anything that can be sliced, and made a numpy array by `fetch`

@@ -19,9 +19,9 @@ from quarterdeck.decks.render.html import Raw, card, dims, escaped, note, number
 BINS = 40
 SHOWN_VALUES = 100
 """So many are shown themselves, in a table."""
-EXACT_ELEMENTS = 1 << 24
+EXACT_ELEMENTS = 1 << 22
 """Of more, every n-th counts."""
-QUICK_ELEMENTS = 1 << 20
+QUICK_ELEMENTS = 1 << 18
 _SMALL = 4096
 """Fetched from a device as they are: one transfer in any case."""
 
@@ -107,18 +107,19 @@ def _fetched(part: Any) -> Any:
 
 
 def _tensor_card(kind: str, value: Any, facts: list[str]) -> str:
-    plain = value.abs() if value.is_complex() else value
-    step = _step(plain.numel())
-    stats = _tensor_stats(plain.reshape(-1)[::step])
+    step = _step(value.numel())
+    flat = _sampled(value, step, value.is_contiguous())
+    stats = _tensor_stats(flat.abs() if flat.is_complex() else flat)
     shown = value.ndim <= 2 and value.numel() <= SHOWN_VALUES
-    return card(kind, facts, _body(stats, step, plain.numel(), value.tolist() if shown else None))
+    return card(kind, facts, _body(stats, step, value.numel(), value.tolist() if shown else None))
 
 
 def _tensor_stats(flat: Any) -> Stats:
     """All on the tensor's device; one transfer."""
     import torch
 
-    double = torch.float32 if flat.device.type == "mps" else torch.float64
+    exact = flat.device.type == "cpu" or flat.dtype in (torch.float64, torch.int64)
+    double = torch.float64 if exact and flat.device.type != "mps" else torch.float32
     x = flat.to(double)
     finite = torch.isfinite(x)
     count = finite.sum()
@@ -146,12 +147,12 @@ def _tensor_stats(flat: Any) -> Stats:
 def _array_card(value: Any, facts: list[str]) -> str:
     import numpy as np
 
-    plain = np.abs(value) if value.dtype.kind == "c" else value
-    step = _step(plain.size)
-    stats = _array_stats(plain.reshape(-1)[::step])
+    step = _step(value.size)
+    flat = _sampled(value, step, value.flags.c_contiguous)
+    stats = _array_stats(np.abs(flat) if flat.dtype.kind == "c" else flat)
     shown = value.ndim <= 2 and value.size <= SHOWN_VALUES
     return card(
-        type(value).__name__, facts, _body(stats, step, plain.size, value.tolist() if shown else None)
+        type(value).__name__, facts, _body(stats, step, value.size, value.tolist() if shown else None)
     )
 
 
@@ -175,6 +176,19 @@ def _array_stats(flat: Any) -> Stats:
 
 def _step(elements: int) -> int:
     return -(-elements // _exact.get())
+
+
+def _sampled(value: Any, step: int, contiguous: bool) -> Any:
+    """Every n-th value, flat; never a copy of more. An expanded tensor may have more values than there is
+    memory.
+    """
+    if contiguous or step == 1:
+        return value.reshape(-1)[::step]
+    for axis in sorted(range(len(value.shape)), key=lambda axis: -value.shape[axis]):
+        each = min(step, value.shape[axis])
+        value = value[(slice(None),) * axis + (slice(None, None, each),)]
+        step = -(-step // each)
+    return value.reshape(-1)
 
 
 def _body(stats: Stats, step: int, elements: int, values: Any) -> Raw:

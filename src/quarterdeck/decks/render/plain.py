@@ -68,8 +68,9 @@ def _coloured(text: str, language: str) -> str:
 
 
 def own_html(value: Any) -> str:
+    """ "" if it has none, as the next two."""
     found = value._repr_html_()
-    return found if isinstance(found, str) else f"<pre>{escaped(repr(value))}</pre>"
+    return found if isinstance(found, str) else ""
 
 
 def own_bundle(value: Any) -> str:
@@ -77,4 +78,4 @@ def own_bundle(value: Any) -> str:
     bundle = found[0] if isinstance(found, tuple) else found
     if isinstance(bundle, dict) and isinstance(bundle.get("text/html"), str):
         return str(bundle["text/html"])
-    return f"<pre>{escaped(repr(value))}</pre>"
+    return ""

@@ -1,0 +1,140 @@
+"""A coordinator of one run that outlives its kernel: `--detach`, `submit(detach=True)`. Entered from `main`,
+in a process that has no parent but init.
+
+The kernel that started it submits the run as to any coordinator; if it goes away before the run is on record,
+that was all. From then on nothing ties the two. Workers and zygote hang on a guard pipe of this process.
+Other kernels reach it through a socket, for what `Reach` says and nothing else; all else they read in the run
+store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from quarterdeck.coordinator.calls import Call
+from quarterdeck.coordinator.closed import ClosedRun
+from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.protocol.async_channel import AsyncChannel
+from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.messages import Answer, KernelContext, Reach, Refused
+from quarterdeck.store import runtime
+from quarterdeck.store.keeper import Keeper
+
+ERRORS = "coordinator.log"
+"""In the run's folder: what coordinator and zygote have to say."""
+_TAKE_LIMIT_S = 60.0
+"""For the kernel to take the values of a run that has ended, if it lives."""
+_TICK_S = 0.02
+
+
+async def serve(control: socket.socket) -> None:
+    """To the end of the run."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the workers
+    guard_read, _guard_write = os.pipe()
+    here = Keeper.here()
+    listener, path = runtime.listen(here)
+    try:
+        detached = Detached(control, listener, guard_read, msgspec.structs.replace(here, socket=path))
+        await detached.ended.wait()
+        await detached.coordinator.close()
+    finally:
+        listener.close()
+        runtime.remove(path)
+
+
+class Detached:
+    """`ended` is set when the run is over, and everybody has what is theirs."""
+
+    def __init__(
+        self, control: socket.socket, listener: socket.socket, guard_fd: int, keeper: Keeper
+    ) -> None:
+        context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
+        self.coordinator = Coordinator(context, guard_fd, keeper)
+        self.coordinator.on_run = self._begin
+        self.ended = asyncio.Event()
+        self._run: ClosedRun | None = None
+        self._calls: set[Call] = set()
+        self._visitors: set[AsyncChannel] = set()
+        self._last: asyncio.Task[None] | None = None
+        self._control = AsyncChannel(control, self._on_call, self._on_kernel_end)
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        loop.add_reader(listener, self._on_visit, listener)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+
+    # ---- the kernel that started it
+
+    def _on_call(self, frame: Frame) -> None:
+        for fd in frame.fds:
+            self._calls.add(Call(socket.socket(fileno=fd), self.coordinator, self._on_done))
+
+    def _on_kernel_end(self) -> None:
+        if self._run is None:
+            self.ended.set()
+
+    def _begin(self, run: ClosedRun) -> None:
+        """It is about to go on record, and this process is its own from now on."""
+        self._run = run
+        with suppress(OSError):
+            run.open()
+            errors = os.open(run.folder / ERRORS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            os.dup2(errors, 1)
+            os.dup2(errors, 2)
+            os.close(errors)
+
+    def _on_done(self, call: Call) -> None:
+        self._calls.discard(call)
+        self._last = asyncio.get_running_loop().create_task(self._end(call))
+
+    async def _end(self, call: Call) -> None:
+        self.coordinator.nursery.close()
+        waited_s = 0.0
+        while not call.sent and waited_s < _TAKE_LIMIT_S:
+            await asyncio.sleep(_TICK_S)
+            waited_s += _TICK_S
+        self.ended.set()
+
+    # ---- kernels that come later
+
+    def _on_visit(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it has left again
+            return
+        if runtime.peer(connection)[1] != os.getuid():
+            connection.close()
+            return
+        holder: list[AsyncChannel] = []
+        leave = partial(self._on_leave, holder)
+        holder.append(AsyncChannel(connection, partial(self._on_word, holder), leave, lambda _: leave()))
+        self._visitors.add(holder[0])
+
+    def _on_word(self, holder: list[AsyncChannel], frame: Frame) -> None:
+        close_fds(frame.fds)
+        match frame.message:
+            case Reach(run_id=run_id, action=action) if self._run is not None and run_id == self._run.run_id:
+                if action == "stop":
+                    self._stop()
+                facts = {"attempt": str(self._run.attempt), "pid": str(os.getpid())}
+                holder[0].send(Answer(text=run_id, facts=facts))
+            case Reach(run_id=run_id):
+                holder[0].send(Refused(text=f"{run_id} is not the run of this coordinator."))
+            case _:
+                holder[0].send(Refused(text="A detached run can be asked for its state and be stopped."))
+
+    def _on_leave(self, holder: list[AsyncChannel]) -> None:
+        for channel in holder:
+            self._visitors.discard(channel)
+            channel.close()
+
+    def _stop(self) -> None:
+        if self._run is not None:
+            self._run.stop()

@@ -1,0 +1,386 @@
+"""Detached runs: they outlive their kernel, and any later kernel gets them back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Notebook, descendants
+
+DEADLINE_S = 60
+LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd, os, time"
+
+# Goes on until the file `end` is there.
+GROWS = """{magic}
+import os, time, quarterdeck as qd
+step = 0
+while not os.path.exists({end!r}):
+    qd.log(loss=1.0, step=step)
+    print("step", step, flush=True)
+    step += 1
+    time.sleep(0.02)
+"""
+
+
+class Place:
+    """A folder with a store, sockets of its own, and kernels that come and go."""
+
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        self.folder = folder
+        self.sockets = sockets
+        self._kernels: list[Notebook] = []
+        self._coordinators: set[int] = set()
+
+    def kernel(self, load: bool = True) -> Notebook:
+        notebook = Notebook(self.folder, env={"XDG_RUNTIME_DIR": str(self.sockets)})
+        self._kernels.append(notebook)
+        if load:
+            notebook.ok(LOAD)
+        return notebook
+
+    def grows(self, options: str = "") -> str:
+        return GROWS.format(magic=f"%%distributed -n 2 --detach {options}", end=str(self.folder / "end"))
+
+    def end(self) -> None:
+        (self.folder / "end").touch()
+
+    def header(self, name: str = "") -> dict[str, object]:
+        files = (self.folder / ".quarterdeck" / "runs").glob(f"*{name}/run.json")
+        return dict(json.loads(max(files).read_text()))
+
+    def coordinator(self, name: str = "") -> int:
+        keeper = self.header(name)["keeper"]
+        assert isinstance(keeper, dict)
+        self._coordinators.add(keeper["pid"])
+        return int(keeper["pid"])
+
+    def processes(self, name: str = "") -> set[int]:
+        """Coordinator, zygote and workers of a detached run."""
+        pid = self.coordinator(name)
+        return {pid, *descendants(pid)}
+
+    def close(self) -> None:
+        """Whatever a failed test has left: ours alone, by id."""
+        for notebook in self._kernels:
+            with contextlib.suppress(Exception):
+                notebook.shutdown()
+        for pid in self._coordinators:
+            if lives(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids: set[int], limit_s: float = 10) -> float:
+    """Seconds until none of them lives."""
+    began = time.monotonic()
+    while left := {pid for pid in pids if lives(pid)}:
+        assert time.monotonic() - began < limit_s, left
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def until(notebook: Notebook, condition: str, limit_s: float = 40) -> None:
+    """Wait, in the kernel, until an expression is true."""
+    notebook.ok(
+        f"limit = time.monotonic() + {limit_s}\n"
+        f"while not ({condition}):\n"
+        "    assert time.monotonic() < limit, (run.status, run.reason, run.logs())\n    time.sleep(0.02)"
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    sockets = Path(tempfile.mkdtemp(prefix="qd", dir="/tmp"))  # a socket's path is short
+    made = Place(tmp_path, sockets)
+    shm = set(os.listdir("/dev/shm"))
+    try:
+        yield made
+        coordinators = {pid for pid in made._coordinators if lives(pid)}
+        assert not coordinators or gone(coordinators) >= 0
+        assert not list(sockets.iterdir()), "a socket or its folder is left"
+        assert not {name for name in os.listdir("/dev/shm") if name.startswith("quarterdeck")} - shm
+    finally:
+        made.close()
+        shutil.rmtree(sockets)
+
+
+# ---- kernels come and go
+
+
+def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Place) -> None:
+    first = place.kernel()
+    ran = first.ok(place.grows("--name walk --as run"))
+    assert "is detached: qd.runs()['walk'].attach() gets it back, from any kernel." in ran.text
+    until(first, "'step 3' in run.logs(0)")
+    assert first.ok("run.status, run.detached").text == "('running', True)"
+    ours = place.processes("walk")
+    assert len(ours) >= 4, ours
+    assert not ours & first.everything(), "it hangs on the kernel"
+    os.killpg(os.getpgid(first.pid), signal.SIGKILL)
+    gone({first.pid})
+    time.sleep(0.3)
+
+    second = place.kernel()
+    second.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(0))")
+    assert second.ok("run.status").text == "'running'"
+    until(second, "len(run.logs(0)) > seen")
+    until(second, "len(run.metrics['loss'].steps(0)) > 5")
+    second.shutdown()
+    time.sleep(0.3)
+    assert all(map(lives, ours))
+
+    third = place.kernel()
+    third.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(1))")
+    assert "running, detached" in third.ok("qd.runs()").text
+    until(third, "len(run.logs(1)) > seen")
+    third.ok("began = time.monotonic()\nrun.stop()\nassert run.wait(20)\ntook_s = time.monotonic() - began")
+    assert third.ok("run.status, run.reason").text == "('stopped', 'stopped by the user')"
+    assert float(third.ok("print(took_s)").text) < 5
+    assert third.fails("run.result()").ename == "RunInterrupted"
+    gone(ours)
+
+
+def test_a_restarted_kernel_gets_the_result_of_what_it_submitted(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok(f"""
+@qd.distributed(qd.Elastic(nproc_per_node=2), name="sum")
+def add(a, b=1):
+    import torch, torch.distributed as dist
+    while not os.path.exists({str(place.folder / "end")!r}):
+        time.sleep(0.02)
+    total = torch.full((1000,), float(a + b))
+    dist.all_reduce(total)
+    return total
+
+run = add.submit(2, b=3, detach=True)
+""")
+    place.coordinator("sum")
+    notebook.restart()
+    notebook.ok(LOAD)
+    notebook.ok("run = qd.runs()['sum'].attach()\nassert not run.wait(0)")
+    place.end()
+    notebook.ok("value = run.result(30)\nassert value.tolist() == [10.0] * 1000 and len(run.results) == 2")
+    assert notebook.ok("run.status, run.arguments").text == "('succeeded', '2, b=3')"
+    gone({place.coordinator("sum")})
+
+
+def test_attempts_begin_anew_while_no_kernel_is_there(place: Place) -> None:
+    first = place.kernel()
+    first.ok("%%distributed --setup -n 2\nmade = 'by the set-up cell'")
+    first.ok(f"""%%distributed -n 2 --detach --name stumbles --max-restarts 2 --as run --env LEVEL=7
+import os, signal, time, quarterdeck as qd
+print("attempt", qd.current().attempt, made, os.environ["LEVEL"], flush=True)
+while not os.path.exists({str(place.folder / "alone")!r}):
+    time.sleep(0.02)
+if qd.current().attempt < 2 and rank == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(0.1)
+""")
+    until(first, "'attempt 0' in run.logs(1)")
+    ours = place.processes("stumbles")
+    first.kill()
+    gone({first.pid})
+    (place.folder / "alone").touch()
+    second = place.kernel()
+    second.ok("run = qd.runs()['stumbles'].attach()\nassert run.wait(30)")
+    assert second.ok("run.status, run.attempt").text == "('succeeded', 2)"
+    lines = second.ok("print(run.logs(1))").lines()
+    assert lines[:3] == [f"attempt {n} by the set-up cell 7" for n in range(3)]
+    gone(ours)
+
+
+def test_the_kernel_that_started_it_follows_it_like_any_run(place: Place) -> None:
+    notebook = place.kernel()
+    cell = notebook.submit(place.grows("--as run"))
+    assert "step 1" in notebook.shown(cell, "step 1").text
+    place.end()
+    assert notebook.ok("run.wait(20), run.status, run.result()").text == "(True, 'succeeded', None)"
+    notebook.ok("""%%distributed -n 2 --detach --as bad
+if rank: raise ValueError("boom")""")
+    assert "rank 1 raised ValueError: boom" in notebook.fails("bad.result()").traceback
+    assert notebook.ok("bad.status").text == "'failed'"
+    gone({place.coordinator("cell-*"), *(place.coordinator(f"{n}*") for n in "2")})
+
+
+def test_values_above_what_the_store_keeps_come_to_the_kernel_that_started_it(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok("""
+@qd.distributed(qd.Elastic(nproc_per_node=1), name="large")
+def large():
+    import torch
+    return torch.ones(20_000_000)
+
+run = large.submit(detach=True)
+assert run.result(40).sum().item() == 20_000_000
+""")
+    gone({place.coordinator("large")})
+    later = place.kernel()
+    assert "was not kept" in later.fails("qd.runs()['large'].attach().result()").traceback
+
+
+def test_a_function_s_own_parameter_of_that_name_is_its_own(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok("""
+@qd.distributed(qd.Elastic(nproc_per_node=1))
+def takes(detach):
+    return detach
+
+run = takes.submit(detach=True)
+assert run.result(40) is True and not run.detached
+""")
+
+
+def test_a_script_may_end_before_its_run(place: Place) -> None:
+    script = place.folder / "train.py"
+    script.write_text(
+        "import quarterdeck as qd, os, time\n"
+        "@qd.distributed(qd.Elastic(nproc_per_node=2), name='script')\n"
+        "def train():\n"
+        f"    while not os.path.exists({str(place.folder / 'end')!r}): time.sleep(0.02)\n"
+        "    return 7\n"
+        "if __name__ == '__main__':\n    print(train.submit(detach=True).run_id)\n"
+    )
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(place.sockets)}
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=place.folder, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "ends with this process" not in ran.stderr
+    assert lives(place.coordinator("script"))
+    place.end()
+    notebook = place.kernel()
+    assert notebook.ok("qd.runs()['script'].attach().result(40)").text == "7"
+    gone({place.coordinator("script")})
+
+
+# ---- ends
+
+
+def test_a_killed_coordinator_takes_its_workers_along_and_the_run_is_lost(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok(place.grows("--name walk --as run"))
+    until(notebook, "'step 1' in run.logs(0)")
+    ours = place.processes("walk")
+    os.kill(place.coordinator("walk"), signal.SIGKILL)
+    assert gone(ours) < 2
+    until(notebook, "run.status == 'lost'")
+    assert notebook.fails("run.result()").ename == "WorkersLost"
+    later = place.kernel()
+    assert later.ok("run = qd.runs()['walk'].attach()\nrun.stop()\nrun.status").text == "'lost'"
+
+
+def test_each_stop_is_a_step_of_the_ladder(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok("""%%distributed -n 1 --detach --name stubborn --as run
+import time
+print("begun", flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+""")
+    until(notebook, "'begun' in run.logs(0)")
+    ours = place.processes("stubborn")
+    notebook.kill()
+    later = place.kernel()
+    later.ok("""
+run = qd.runs()["stubborn"].attach()
+for _ in range(6):
+    run.stop()
+    if run.wait(0.5):
+        break
+assert run.status == "stopped", run.status
+""")
+    gone(ours)
+
+
+def test_a_time_out_bounds_it_without_a_kernel(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok(place.grows("--name short --timeout 8 --as run"))
+    place.coordinator("short")
+    notebook.kill()
+    later = place.kernel()
+    later.ok("run = qd.runs()['short'].attach()\nassert run.wait(40)")
+    assert later.ok("run.status, run.reason").text == "('failed', 'its time-out was over')"
+    gone({place.coordinator("short")})
+
+
+def test_sigterm_stops_it_in_order(place: Place) -> None:
+    notebook = place.kernel()
+    notebook.ok(place.grows("--name walk --as run"))
+    until(notebook, "'step 1' in run.logs(0)")
+    ours = place.processes("walk")
+    os.kill(place.coordinator("walk"), signal.SIGHUP)
+    time.sleep(0.2)
+    assert all(map(lives, ours)), "SIGHUP is not for it"
+    os.kill(place.coordinator("walk"), signal.SIGTERM)
+    notebook.ok("assert run.wait(20) and run.status == 'stopped'")
+    gone(ours)
+
+
+# ---- what cannot be
+
+
+def test_only_detached_runs_can_be_attached(place: Place) -> None:
+    first, second = place.kernel(), place.kernel()
+    first.ok("%%distributed -n 1 --fresh --background --name tied\nimport time\ntime.sleep(60)")
+    ran = second.fails("qd.runs()['tied'].attach()")
+    assert ran.ename == "UsageError"
+    assert "runs under another kernel" in ran.traceback
+    first.ok("qd.runs()['tied'].stop()\nqd.runs()['tied'].wait(20)")
+    assert second.ok("qd.runs()['tied'].attach().status").text == "'stopped'"
+
+
+@pytest.mark.parametrize("other", ["--ranks 0", "--setup", "--debug"])
+def test_what_does_not_go_with_it_is_refused(place: Place, other: str) -> None:
+    notebook = place.kernel()
+    ran = notebook.fails(f"%%distributed --detach {other}\npass")
+    assert ran.ename == "UsageError"
+    assert other.partition(" ")[0] in ran.traceback
+    assert notebook.ok("len(qd.runs())").text == "0"
+
+
+def test_a_socket_that_is_not_the_coordinator_s_is_not_spoken_to(place: Place) -> None:
+    """A run's folder may come from a stranger, and name any path."""
+    notebook = place.kernel()
+    notebook.ok(place.grows("--name walk --as run"))
+    place.coordinator("walk")
+    later = place.kernel()
+    header = place.header("walk")
+    keeper = header["keeper"]
+    assert isinstance(keeper, dict)
+    forged = place.folder / ".quarterdeck" / "runs" / "20200101-000000-000-forged"
+    forged.mkdir()
+    for pid, path in ((1, keeper["socket"]), (keeper["pid"], "/tmp/detached-1-1.sock"), (1, "/run/other.sock")):
+        claimed = {**keeper, "pid": pid, "socket": path, "start_ticks": _ticks(pid)}
+        (forged / "run.json").write_text(
+            json.dumps({**header, "run_id": forged.name, "name": "forged", "keeper": claimed})
+        )
+        ran = later.fails("qd.runs()['forged'].stop()")
+        assert ran.ename == "UsageError", ran.traceback
+        assert "cannot be reached" in ran.traceback
+    place.end()
+    notebook.ok("assert run.wait(20) and run.status == 'succeeded'")
+    gone({place.coordinator("walk")})
+
+
+def _ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
