@@ -55,7 +55,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def url(self, app: App, notebook: str) -> str:
-        path = f"lab/tree/{notebook}" if app == "lab" else f"notebooks/{notebook}"
+        path = f"lab/workspaces/{notebook[:8]}/tree/{notebook}" if app == "lab" else f"notebooks/{notebook}"
         return f"http://127.0.0.1:{self.port}/{path}?token={self.token}"
 
     def api(self, path: str, method: str = "GET") -> Any:
@@ -234,4 +234,4 @@ class BrowserNotebook:
             "(name) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name
         )
         light = "true" if "Light" in name else "false"
-        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']")
+        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Worker,
     )
     from quarterdeck.context import Context, current
-    from quarterdeck.decks import Deck
+    from quarterdeck.decks import Code, Deck, Markdown, renderer, renderers
     from quarterdeck.errors import (
         QuarterdeckError,
         RecoverableError,
@@ -57,7 +57,7 @@ _HOMES = {
         "Worker",
     ),
     "context": ("Context", "current"),
-    "decks": ("Deck",),
+    "decks": ("Code", "Deck", "Markdown", "renderer", "renderers"),
     "errors": (
         "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted", "RunTimedOut", "UsageError",
         "WorkersLost",
@@ -71,12 +71,14 @@ _HOMES = {
 
 __all__ = [
     "CleanPodPolicy",
+    "Code",
     "ConfigError",
     "Context",
     "Deck",
     "DistributedFunction",
     "Elastic",
     "ElasticWorkerResult",
+    "Markdown",
     "Master",
     "PyTorch",
     "PyTorchCheckpoint",
@@ -100,6 +102,8 @@ __all__ = [
     "load_ipython_extension",
     "log",
     "progress",
+    "renderer",
+    "renderers",
     "runs",
     "span",
     "spawn_helper",

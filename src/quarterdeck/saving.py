@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from operator import index
@@ -17,8 +18,9 @@ import msgspec
 from quarterdeck.checkpoints import capture, keeping, sharded
 from quarterdeck.checkpoints import saver as writing
 from quarterdeck.checkpoints.capture import Captured
+from quarterdeck.checkpoints.inherited import load_first
 from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpoints.loading import Loaded, Request, load
+from quarterdeck.checkpoints.loading import Loaded, Request
 from quarterdeck.checkpoints.manifest import Manifest, plain_metrics
 from quarterdeck.checkpoints.paths import SAVES, step_name
 from quarterdeck.checkpoints.places import Place, place_of
@@ -121,9 +123,9 @@ def load_checkpoint(
     name.
 
     Args:
-        which: "latest"; "best:loss" (lowest), "best:max:acc" (highest); a step; the path or URL of a
-            checkpoint or a folder of them; a `.pt` or `.safetensors` file; a folder from Hugging Face or
-            torch.distributed.checkpoint.
+        which: "latest"; "best:loss" (lowest), "best:max:acc" (highest); a step: of this run, else of the one
+            that it continues (`--resume`). The path or URL of a checkpoint or a folder of them; a `.pt` or
+            `.safetensors` file; a folder from Hugging Face or torch.distributed.checkpoint.
         into: the model, its optimizer, a scheduler, a sampler: one of them, or several in any order. They
             keep their devices. With nothing to load into, the result's `model` is the state dict.
         map_location: the device of what has no place yet (`model` and `extra` of the result); CPU if None.
@@ -139,9 +141,9 @@ def load_checkpoint(
     writing.flush()
     context = current()
     rank, _ = _in_the_world(context)
-    return load(
-        which, _place(context, directory), Request(into, rank, map_location, trust, strict, rng, verify)
-    )
+    request = Request(into, rank, map_location, trust, strict, rng, verify)
+    resume = context.resume_from if directory is None else None
+    return load_first(which, _place(context, directory), resume, request)
 
 
 def flush() -> None:
@@ -186,7 +188,9 @@ def _place(context: Context, directory: str | os.PathLike[str] | None) -> Place:
 
 def _saves(context: Context, place: Place) -> Path:
     """Beside the checkpoints, or in the run's folder where those are far away."""
-    return (Path(place.path) if Path(place.path).is_absolute() else context.run_dir / "checkpoints") / SAVES
+    if Path(place.path).is_absolute():
+        return Path(place.path) / SAVES
+    return context.run_dir / "checkpoints" / SAVES / f"{zlib.crc32(place.path.encode()):08x}"
 
 
 def _key(context: Context) -> str:

@@ -259,7 +259,12 @@ def test_a_script_may_end_before_its_run(place: Place) -> None:
     )
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(place.sockets)}
     ran = subprocess.run(
-        [sys.executable, str(script)], cwd=place.folder, env=environ, capture_output=True, text=True, timeout=60
+        [sys.executable, str(script)],
+        cwd=place.folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
     assert "ends with this process" not in ran.stderr
@@ -369,7 +374,11 @@ def test_a_socket_that_is_not_the_coordinator_s_is_not_spoken_to(place: Place) -
     assert isinstance(keeper, dict)
     forged = place.folder / ".quarterdeck" / "runs" / "20200101-000000-000-forged"
     forged.mkdir()
-    for pid, path in ((1, keeper["socket"]), (keeper["pid"], "/tmp/detached-1-1.sock"), (1, "/run/other.sock")):
+    for pid, path in (
+        (1, keeper["socket"]),
+        (keeper["pid"], "/tmp/detached-1-1.sock"),
+        (1, "/run/other.sock"),
+    ):
         claimed = {**keeper, "pid": pid, "socket": path, "start_ticks": _ticks(pid)}
         (forged / "run.json").write_text(
             json.dumps({**header, "run_id": forged.name, "name": "forged", "keeper": claimed})

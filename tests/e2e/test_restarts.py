@@ -157,8 +157,8 @@ def test_a_killed_zygote_is_no_reason_to_give_up(notebook: Notebook) -> None:
 
 
 def test_it_is_a_cell_of_its_own_group(notebook: Notebook) -> None:
-    notebook.ok("%%distributed\nmine = 'session'")
-    ran = notebook.fails("%%distributed -n 1 --max-restarts 0\nmine")
+    notebook.ok("%%distributed\nowned = 'session'")
+    ran = notebook.fails("%%distributed -n 1 --max-restarts 0\nowned")
     assert "NameError" in ran.traceback
     notebook.ok("%%distributed -n 3 --max-restarts 1 --background --as run\nworld_size")
     assert notebook.ok("run.wait(20), run.world_size").text == "(True, 3)"

@@ -187,3 +187,51 @@ def test_it_continues_after_a_kernel_restart(own: Notebook) -> None:
     own.restart()
     own.ok("%load_ext quarterdeck\nimport quarterdeck as qd")
     own.ok("assert list(qd.runs()['walk'].metrics['loss'].steps(0)) == list(range(8))")
+
+
+# ---- checkpoints of steps
+
+SAVES = """{magic}
+import torch
+from quarterdeck.saving import load_checkpoint, save_checkpoint
+model = torch.nn.Linear(2, 2)
+found = load_checkpoint({which!r}, into=model)
+first = found.step + 1 if found else 0
+for step in range(first, first + {steps}):
+    with torch.no_grad():
+        model.weight.fill_(float(step))
+    save_checkpoint(model, step=step, metrics={{"loss": 10.0 - step}}, wait=True)
+first, model.weight[0, 0].item()"""
+
+
+def saves(options: str, which: str | int = "latest", steps: int = 3) -> str:
+    return SAVES.format(magic=f"%%distributed -n 1 {options}", which=which, steps=steps)
+
+
+def test_load_checkpoint_looks_into_the_run_that_it_continues(notebook: Notebook) -> None:
+    assert "(0, 2.0)" in notebook.ok(saves("--fresh --name steps --as one")).lines()
+    assert "(3, 5.0)" in notebook.ok(saves("--resume latest --name steps --as two")).lines()
+    assert "(6, 5.0)" in notebook.ok(saves("--resume steps", "best:loss", steps=0)).lines()
+    assert "(5, 4.0)" in notebook.ok(saves("--resume steps", 4, steps=0)).lines()
+    one = notebook.ok("print(one.folder)").text.strip()
+    for path, steps in ((one, 2), (f"{one}/checkpoints", 2), (f"{one}/checkpoints/step-00000001", 1)):
+        ran = notebook.ok(saves(f"--resume {path} --as run", steps=0))
+        assert f"({steps + 1}, {steps}.0)" in ran.lines(), path
+        notebook.ok("assert run.parent is one")
+
+
+def test_an_attempt_finds_what_the_one_before_saved_first(notebook: Notebook) -> None:
+    notebook.ok(saves("--fresh --name steps"))
+    ran = notebook.ok(
+        saves("--resume steps --max-restarts 1")
+        + "\nimport os, signal\nif qd.current().attempt == 0: os.kill(os.getpid(), signal.SIGKILL)\nfirst"
+    )
+    assert "6" in ran.lines()
+
+
+def test_a_damaged_checkpoint_is_not_one_to_resume_from(notebook: Notebook) -> None:
+    notebook.ok(saves("--fresh --name harmed --as harmed", steps=1))
+    folder = Path(notebook.ok("print(harmed.folder)").text.strip()) / "checkpoints" / "step-00000000"
+    (folder / "manifest.json").write_text("{")
+    assert "has no checkpoint" in notebook.fails("%%distributed --resume harmed\npass").traceback
+    assert "It is damaged" in notebook.fails(f"%%distributed --resume {folder}\npass").traceback

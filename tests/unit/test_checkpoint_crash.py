@@ -183,7 +183,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 def fails(size):
     try:
-        save_checkpoint({"x": torch.ones(size // 4)}, step=2, extra=torch.ones(size // 4), keep_last=1, wait=True)
+        weights, extra = {"x": torch.ones(size // 4)}, torch.ones(size // 4)
+        save_checkpoint(weights, step=2, extra=extra, keep_last=1, wait=True)
     except CheckpointError as error:
         assert "step 2" in str(error) and sys.argv[2] in str(error), error
         return True

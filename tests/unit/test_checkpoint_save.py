@@ -639,7 +639,7 @@ def test_an_upload_that_breaks_off_leaves_the_one_before(
     monkeypatch.setattr(s3fs.core.S3File, "commit", counted(s3fs.core.S3File.commit))
     system = url_to_fs(place)[0]
     monkeypatch.setattr(system, "pipe_file", counted(system.pipe_file))
-    for fails_at in (1, 2, 3):
+    for fails_at in (1, 2, 3):  # noqa: B007 - `upload` reads it
         uploads = 0
         with pytest.raises(CheckpointError, match="the key was taken away"):
             save_checkpoint({"x": torch.tensor(2.0)}, step=1, directory=place, wait=True)

@@ -1,4 +1,6 @@
-"""Sharded state: saved by every rank a part, loaded on any number of ranks; FSDP2 on gloo, in real processes."""
+"""Sharded state: saved by every rank a part, loaded on any number of ranks; FSDP2 on gloo, in real
+processes.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ def full(value):
 
 def contents(model, optimizer):
     state = optimizer.state_dict()
-    moments = {str(at): {key: full(item) for key, item in items.items()} for at, items in state["state"].items()}
+    moments = {str(at): {key: full(it) for key, it in items.items()} for at, items in state["state"].items()}
     groups = [[group["weight_decay"], group["params"]] for group in state["param_groups"]]
     return {"model": {name: full(value) for name, value in model.state_dict().items()}, "state": moments,
             "groups": groups}
@@ -132,12 +134,13 @@ def missing(rank, world):
 def save_plain(rank, world):
     model, optimizer = made(1, False)
     train(model, optimizer)
-    save_checkpoint(torch.nn.parallel.DistributedDataParallel(model), optimizer, step=3, metrics={"loss": 1.0},
-                    extra={"note": "x"}, wait=True)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    save_checkpoint(wrapped, optimizer, step=3, metrics={"loss": 1.0}, extra={"note": "x"}, wait=True)
     return [None, contents(model, optimizer)]
 
 
 WORK = {work.__name__: work for work in (save_fsdp, save_mesh, load_fsdp, load_alone, missing, save_plain)}
+
 
 def run(work, world):
     out = str(Path(f"{work}-{world}").absolute())

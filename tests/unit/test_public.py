@@ -14,12 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_public_names() -> None:
     assert quarterdeck.__all__ == [
         "CleanPodPolicy",
+        "Code",
         "ConfigError",
         "Context",
         "Deck",
         "DistributedFunction",
         "Elastic",
         "ElasticWorkerResult",
+        "Markdown",
         "Master",
         "PyTorch",
         "PyTorchCheckpoint",
@@ -43,6 +45,8 @@ def test_public_names() -> None:
         "load_ipython_extension",
         "log",
         "progress",
+        "renderer",
+        "renderers",
         "runs",
         "span",
         "spawn_helper",
@@ -58,7 +62,8 @@ def test_magic_options() -> None:
         "--timeout", "-n",
     ]  # fmt: skip
     assert options.rank_parser().option_names() == cell
-    assert options.distributed_parser().option_names() == sorted([*cell, "--fresh", "--ranks"])
+    closed = ["--detach", "--fresh", "--max-restarts", "--restart", "--resume"]
+    assert options.distributed_parser().option_names() == sorted([*cell, *closed, "--ranks"])
     assert options.WORKER_VERBS == ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
     assert options.push_parser().option_names() == ["--ranks", "--session"]
     assert options.pull_parser().option_names() == ["--rank", "--session"]
@@ -67,7 +72,7 @@ def test_magic_options() -> None:
 def test_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
-    assert names == ["anywidget", "cloudpickle", "ipykernel", "ipython", "matplotlib", "msgspec", "nvidia-ml-py", "torch"]
+    assert names == ["anywidget", "cloudpickle", "ipykernel", "ipython", "markdown-it-py", "matplotlib", "msgspec", "nvidia-ml-py", "torch"]
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -99,9 +99,9 @@ def _check(
     tied = aliases(targets)
     partners = {**tied, **{first: name for name, first in tied.items()}}
     missing = [name for name in targets if name not in found and partners.get(name) not in found]
-    unexpected = [
+    unexpected = sorted(
         name for name in source.tensors if name not in targets and not _is_tied(source, name, targets)
-    ]
+    )
     shapes = [
         f"{name} {_shape(stored.shape)} there, {_shape(targets[name].shape)} here"
         for name, stored in found.items()

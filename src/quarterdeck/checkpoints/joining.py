@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -65,6 +66,15 @@ class Joint:
                 raise CheckpointError(self._not_joined(missing))
             polls.pause()
         self._check()  # a rank that came too late finds that another one has given up
+        if self.leads:
+            self._forget_earlier()
+
+    def _forget_earlier(self) -> None:
+        """Who has joined this save has seen the end of those before."""
+        key = self._folder.name.rpartition("-step-")[0]
+        for folder in self._folder.parent.glob(f"{key}-step-*.all"):
+            if folder != self._folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def offer(self, part: bytes) -> None:
         """This rank has written its part."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,13 @@ _ALLOWED = {
     "pathlib": {"PosixPath", "PurePosixPath"},
     "pathlib._local": {"PosixPath", "PurePosixPath"},
 }  # fmt: skip
+
+_PLAIN = re.compile(
+    r"torch\.(_utils\._rebuild_(tensor_v2|parameter)|\w+Storage|storage\.\w+Storage|Size|device"
+    r"|serialization\._get_layout|(u?int|b?float|complex)\d+|bool|strided)"
+    r"|collections\.OrderedDict|_codecs\.encode|(builtins|__builtin__)\.(set|bytearray)"
+)
+"""Of what torch.load takes with `weights_only`, that which nearly all files have."""
 
 
 def load_pt(path: Path, trust: bool = False) -> Any:
@@ -92,8 +101,38 @@ def _foreign_names(path: Path) -> list[str]:
     return named_in(path.read_bytes())
 
 
+def needs(path: Path) -> list[str]:
+    """What loading this file of torch.save, or this `.metadata`, would run, as "module.name"; [] also for one
+    that cannot be read. Without torch, unless a name is there that only torch can judge.
+    """
+    try:
+        is_metadata = path.name == ".metadata"
+        names = _all_named_in(path.read_bytes() if is_metadata or not _is_zip(path) else _pickle_in(path))
+        if is_metadata:
+            return sorted(name for name in names if not _is_allowed(name))
+        return _foreign_names(path) if any(not _PLAIN.fullmatch(name) for name in names) else []
+    except Exception:  # whatever the bytes make of the readers
+        return []
+
+
+def _pickle_in(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return archive.read(name)
+
+
+def _is_allowed(name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    return last in _ALLOWED.get(module, ()) or (module == "torch" and bool(_PLAIN.fullmatch(name)))
+
+
 def named_in(pickled: bytes) -> list[str]:
     """What a pickle would import, as "module.name". Raises ValueError for what is no whole pickle."""
+    found = _all_named_in(pickled)
+    return sorted({name for name in found if not name.startswith(("torch.", "collections.", "_codecs."))})
+
+
+def _all_named_in(pickled: bytes) -> list[str]:
     found, texts = [], ["", ""]
     for code, argument, _ in pickletools.genops(pickled):
         if isinstance(argument, str) and code.name != "GLOBAL":
@@ -102,7 +141,7 @@ def named_in(pickled: bytes) -> list[str]:
             found.append(str(argument).replace(" ", "."))
         elif code.name == "STACK_GLOBAL":
             found.append(".".join(texts))
-    return sorted({name for name in found if not name.startswith(("torch.", "collections.", "_codecs."))})
+    return found
 
 
 class _Reader(pickle.Unpickler):

@@ -116,7 +116,7 @@ def take(staging: Staging, captured: Captured, rank: int, leads: bool) -> Snapsh
         if leads:
             found.plain = {name: staging.tree(name, value) for name, value in captured.plain.items()}
         found.own = staging.tree("own", captured.own)
-    staging.end()
+        staging.end()
     return found
 
 

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 
 class Staging:
-    """One snapshot at a time: `begin`, then copies, then `end`; what they returned is valid up to the next
-    `begin`.
+    """One snapshot at a time: `begin`, then what is to be copied, then `end`, which copies. What the calls
+    returned holds the copy from then up to the next `begin`.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Any, torch.Tensor] = {}
         self._used: set[Any] = set()
-        self._devices: set[torch.device] = set()
+        self._views: tuple[list[Slot], list[torch.Tensor]] = ([], [])
+        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def begin(self) -> None:
         self._used.clear()
-        self._devices.clear()
+        self._pairs.clear()
 
     def flat(self, tensors: Mapping[str, torch.Tensor]) -> tuple[list[Slot], torch.Tensor]:
         """All of them in one block of bytes, as a safetensors file has them."""
@@ -37,8 +38,11 @@ class Staging:
         slots = laid_out(tensors)
         pinned = any(tensor.is_cuda for tensor in tensors.values())
         block = self._memory("flat", (slots[-1].end if slots else 0,), torch.uint8, pinned)
-        for slot in slots:
-            self._copy(view(block, slot), tensors[slot.name])
+        known, views = self._views
+        if known != slots or not views or views[0].data_ptr() != block.data_ptr():
+            views = [view(block, slot) for slot in slots]
+            self._views = (slots, views)
+        self._pairs.extend(zip(views, (tensors[slot.name] for slot in slots), strict=True))
         return slots, block
 
     def tree(self, key: str, value: Any) -> Any:
@@ -52,13 +56,21 @@ class Staging:
         """When it returns the state may change."""
         import torch
 
-        for device in self._devices:
+        for on_gpu in (True, False):  # those from GPUs go on while the others are copied
+            pairs = [pair for pair in self._pairs if pair[1].is_cuda == on_gpu]
+            if pairs:
+                targets, sources = zip(*pairs, strict=True)
+                torch._foreach_copy_(targets, sources, non_blocking=on_gpu)
+        for device in {source.device for _, source in self._pairs if source.is_cuda}:
             torch.cuda.current_stream(device).synchronize()
+        self._pairs.clear()
+        if "flat" not in self._used:
+            self._views = ([], [])
         self._kept = {key: memory for key, memory in self._kept.items() if key in self._used}
 
     def _own(self, key: Any, tensor: torch.Tensor) -> torch.Tensor:
         memory = self._memory(key, tuple(tensor.shape), tensor.dtype, tensor.is_cuda)
-        self._copy(memory, tensor)
+        self._pairs.append((memory, tensor))
         return memory
 
     def _memory(self, key: Any, shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
@@ -72,8 +84,3 @@ class Staging:
             kept = torch.empty(tuple(shape), dtype=dtype, pin_memory=pinned)
             self._kept[key] = kept
         return kept
-
-    def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        if source.is_cuda:
-            self._devices.add(source.device)
-        target.copy_(source.detach(), non_blocking=source.is_cuda)

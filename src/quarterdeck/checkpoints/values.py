@@ -11,39 +11,45 @@ from typing import Any
 
 from quarterdeck.errors import UsageError
 
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+_ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 _DICTS = (dict, OrderedDict, Counter)
 _LISTS = (list, tuple, set)
 _DEEPEST = 200
 
 
-def check(value: Any, path: str) -> None:
-    """Raises UsageError naming the path to the first thing that is not plain: "extra.cfg['lr']"."""
-    _check(value, path, 0)
+def check(value: Any, name: str) -> None:
+    """Raises UsageError naming the path to the first thing that is not plain: "extra['cfg'][2]"."""
+    _check(value, name, ())
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, name: str, at: tuple[Any, ...]) -> None:
+    """The path is put into words only when something is wrong: an optimizer has thousands of tensors."""
     kind = type(value)
     if kind in _ATOMS:
         return
-    if depth > _DEEPEST:
-        raise UsageError(f"{path[:80]}... is nested too deeply for a checkpoint, or holds itself.")
+    if len(at) > _DEEPEST:
+        raise UsageError(f"{_path(name, at[:4])}... is nested too deeply for a checkpoint, or holds itself.")
     if kind in _DICTS:
         for key, item in value.items():
-            _check(key, f"the key {key!r:.40} of {path}", depth + 1)
-            _check(item, f"{path}[{key!r:.40}]", depth + 1)
+            if type(key) not in _ATOMS:
+                _check(key, f"the key {key!r:.40} of {_path(name, at)}", ())
+            _check(item, name, (*at, key))
     elif kind in _LISTS:
         for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]", depth + 1)
+            _check(item, name, (*at, index))
     elif not _is_plain_torch(value):
-        _refuse(value, path)
+        _refuse(value, _path(name, at))
+
+
+def _path(name: str, at: tuple[Any, ...]) -> str:
+    return name + "".join(f"[{key!r:.40}]" for key in at)
 
 
 def _is_plain_torch(value: Any) -> bool:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return type(value) in (torch.Tensor, torch.nn.Parameter) and value.device.type != "meta"
+        return type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta
     return type(value) in (torch.Size, torch.dtype, torch.device, torch.layout)
 
 

@@ -20,6 +20,8 @@ from quarterdeck.store.keeper import node
 
 _ORPHAN = "import os\nif os.fork(): os._exit(0)\n"
 """Who ends the kernel with all its children does not find it."""
+_NO_GUARD = "-1"
+"""It makes one of its own."""
 _ANSWER_LIMIT_S = 5.0
 
 
@@ -29,18 +31,11 @@ class DetachedCoordinator(Coordinator):
     @classmethod
     def start(cls) -> DetachedCoordinator:
         ours, theirs = channel.pair()
+        fd = str(theirs.fileno())
         errors_fd = os.memfd_create("quarterdeck-errors", os.MFD_CLOEXEC)
         try:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    _ORPHAN + BOOT,
-                    json.dumps(sys.path),
-                    str(theirs.fileno()),
-                    "-1",
-                    "detached",
-                ],
+                [sys.executable, "-c", _ORPHAN + BOOT, json.dumps(sys.path), fd, _NO_GUARD, "detached"],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=errors_fd,

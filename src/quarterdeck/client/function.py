@@ -19,14 +19,13 @@ import msgspec
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.call_options import CallOptions
 from quarterdeck.client.packing import packed_call
-from quarterdeck.client.resuming import Wanted, parent_of
 from quarterdeck.client.run import Run
-from quarterdeck.client.submission import run_blocking, submit
+from quarterdeck.client.submission import continued, run_blocking, submit
 from quarterdeck.client.view import CellView
 from quarterdeck.config import ConfigError, Elastic, Launch, PyTorch, launch_of
 from quarterdeck.decks.fields import FIELDS
 from quarterdeck.errors import UsageError
-from quarterdeck.protocol.messages import GroupSpec, Parent, Restart, Submit
+from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
 
 _ARGUMENT_CHARS = 24
 
@@ -81,9 +80,7 @@ class DistributedFunction(Generic[P, R]):
         launch = launch_of(self.config)
         name = str(getattr(self.function, "__name__", "function"))
         context, title, source = notebook.context(), f"{name}()", _source(self.function)
-        parent = Parent()
-        if options.resume:
-            parent = parent_of(options.resume, Wanted(options.name, title, source, context))
+        parent = continued(options.resume, options.name, title, source, context)
         view = CellView(notebook.new_sink())
         with packed_call(notebook, self.function, args, kwargs) as (call, fds, notices):
             for text in notices:

@@ -15,12 +15,11 @@ from quarterdeck.client.following import show
 from quarterdeck.client.interruptible import LATE_SIGNAL_S, Interruptible
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.packing import packed_cell
-from quarterdeck.client.resuming import Wanted, parent_of
 from quarterdeck.client.run import Run
 from quarterdeck.client.session import CellOptions, with_options
 from quarterdeck.client.view import CellView
 from quarterdeck.payload.names import CellNames
-from quarterdeck.protocol.messages import Parent, RunCell, Submit
+from quarterdeck.protocol.messages import KernelContext, Parent, RunCell, Submit
 from quarterdeck.store.format import RunHeader
 
 _TICK_S = 0.05
@@ -33,6 +32,8 @@ def submit(
     an interrupt, which never comes at a bad moment here, has stopped it. Raises UsageError if it is refused,
     WorkersLost. With `detach` it outlives this kernel.
     """
+    if not detach:
+        coordinator.current()
     for text in coordinator.take_notices():
         view.notice(text, level="warning")
     with Interruptible() as interrupts:  # none is raised before somebody has the run
@@ -95,9 +96,7 @@ def submit_cell(
     """A cell in a group of its own."""
     notebook = notebooks.current()
     context, title = notebook.context(), f"cell [{cell.number}]"
-    parent = Parent()
-    if options.resume:
-        parent = parent_of(options.resume, Wanted(options.name, title, cell.code, context))
+    parent = continued(options.resume, options.name, title, cell.code, context)
     with packed_cell(notebook, with_options(cell, options, names), names) as (work, fds):
         request = Submit(
             spec=options.spec,
@@ -110,6 +109,15 @@ def submit_cell(
             parent=parent,
         )
         return submit(request, fds, CellView(notebook.new_sink()), awaited, options.detach)
+
+
+def continued(which: Any, name: str, title: str, source: str, context: KernelContext) -> Parent:
+    """The run that `resume=which` means for a new one that is called so. UsageError if there is none."""
+    if not which:
+        return Parent()
+    from quarterdeck.client.resuming import Wanted, parent_of  # few runs need it
+
+    return parent_of(which, Wanted(name, title, source, context))
 
 
 def _header(request: Submit) -> RunHeader:

@@ -129,7 +129,7 @@ class Call:
             case Control() as request:
                 await self._control(request, self._coordinator.session(request.session))
             case AskSetups() as request:
-                self._tell_setups(self._coordinator.session(request.session))
+                self._tell_setups(self._coordinator.sessions.get(request.session))
             case Ask() as request:
                 self._channel.send(await facts.answer(self._coordinator, request))
             case Complete() as request:
@@ -164,8 +164,8 @@ class Call:
                 raise asyncio.CancelledError
             setups.take(frame.message, frame.fds)
 
-    def _tell_setups(self, session: Session) -> None:
-        for cell in session.setup_cells:
+    def _tell_setups(self, session: Session | None) -> None:
+        for cell in session.setup_cells if session is not None else ():
             ranks = None if cell.ranks is None else sorted(cell.ranks)
             self._channel.send(SetUp(cell=cell.cell, ranks=ranks), cell.fds)
         self._channel.send(Answer())

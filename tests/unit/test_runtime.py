@@ -1,0 +1,130 @@
+"""Sockets of detached runs: private, found only when they listen, and gone when nobody does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from quarterdeck.store import runtime
+from quarterdeck.store.format import RunHeader
+from quarterdeck.store.history import StoredRun
+from quarterdeck.store.keeper import Keeper
+from quarterdeck.store.recorder import Recorder
+
+LISTEN = """
+import sys
+from quarterdeck.store import runtime
+from quarterdeck.store.keeper import Keeper
+here = Keeper.here()
+listener, path = runtime.listen(here)
+print(here.pid, here.start_ticks, path, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="qd", dir="/tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder / "quarterdeck"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def other(sockets: Path) -> Iterator[tuple[subprocess.Popen[str], Keeper]]:
+    """Another process that listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    pid, ticks, path = process.stdout.readline().split()
+    yield process, Keeper(int(pid), int(ticks), Keeper.here().node, path)
+    process.kill()
+    process.communicate()
+
+
+def test_one_connects_to_the_process_that_the_run_names(
+    sockets: Path, other: tuple[subprocess.Popen[str], Keeper]
+) -> None:
+    process, keeper = other
+    assert Path(keeper.socket).parent == sockets
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    with runtime.connect(keeper) as connection:
+        assert runtime.peer(connection) == (process.pid, os.getuid())
+    with pytest.raises(PermissionError, match="another process"):
+        runtime.connect(msgspec.structs.replace(keeper, pid=os.getpid()))
+
+
+def test_a_dead_one_is_swept_away_and_a_living_one_is_not(
+    sockets: Path, other: tuple[subprocess.Popen[str], Keeper]
+) -> None:
+    process, keeper = other
+    here = Keeper.here()
+    listener, path = runtime.listen(here)
+    with listener:
+        assert sorted(os.listdir(sockets)) == sorted(os.path.basename(p) for p in (path, keeper.socket))
+        process.kill()
+        process.wait()
+        with pytest.raises(ConnectionRefusedError):
+            runtime.connect(keeper)
+        assert os.listdir(sockets) == [os.path.basename(path)]
+    runtime.remove(path)
+    assert not sockets.exists()
+
+
+def test_who_listens_next_sweeps(sockets: Path, other: tuple[subprocess.Popen[str], Keeper]) -> None:
+    process, _ = other
+    process.kill()
+    process.wait()
+    listener, path = runtime.listen(Keeper.here())
+    with listener:
+        assert os.listdir(sockets) == [os.path.basename(path)]
+    runtime.remove(path)
+
+
+def test_the_reader_that_finds_a_run_lost_removes_its_socket(
+    sockets: Path, other: tuple[subprocess.Popen[str], Keeper], tmp_path: Path
+) -> None:
+    process, keeper = other
+    recorder = Recorder(tmp_path, RunHeader(name="x", keeper=keeper))
+    recorder.open()
+    recorder.close()
+    assert StoredRun.read(recorder.folder).detached
+    process.kill()
+    process.wait()
+    assert StoredRun.read(recorder.folder).state == "lost"
+    assert not sockets.exists()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770])
+def test_a_folder_that_others_can_enter_is_not_trusted(sockets: Path, mode: int) -> None:
+    sockets.mkdir()
+    sockets.chmod(mode)
+    path = sockets / "detached-1-1.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(PermissionError, match="not a private folder"):
+            runtime.connect(Keeper(os.getpid(), 1, "", str(path)))
+        runtime.remove(str(path))
+        assert path.exists(), "nothing is removed there, either"
+
+
+def test_a_path_of_another_name_is_neither_connected_to_nor_removed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    victim = tmp_path / "precious"
+    victim.touch()
+    for path in (str(victim), "precious", f"{tmp_path}/../{tmp_path.name}/precious"):
+        runtime.remove(path)
+        with pytest.raises(OSError, match="no socket of a detached run"):
+            runtime.connect(Keeper(1, 1, "", path))
+    assert victim.exists()
