@@ -179,7 +179,8 @@ class BrowserNotebook:
         self.page.goto(self.server.url(self.app, self.name))
         self.page.wait_for_function(f"() => {{ {_PANEL} return panel?.sessionContext?.isReady ?? false; }}")
         self.page.evaluate(
-            f"async () => {{ {_PANEL} await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info; }}"
+            f"async () => {{ {_PANEL} await panel.sessionContext.ready;"
+            " await panel.sessionContext.session.kernel.info; }"
         )
         if self.app == "lab":
             self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")

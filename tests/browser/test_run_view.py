@@ -31,7 +31,8 @@ if rank == 0:
     qd.Deck("<img src=x onerror=window.owned=1>").append('''
         <script>
         document.body.dataset.ran = "yes";
-        try { parent.document.body.dataset.owned = "yes"; } catch (error) { document.body.dataset.parent = error.name; }
+        try { parent.document.body.dataset.owned = "yes"; }
+        catch (error) { document.body.dataset.parent = error.name; }
         try { top.window.owned = 1; } catch (error) {}
         fetch("/api/status").then(() => { document.body.dataset.net = "open"; },
                                   () => { document.body.dataset.net = "closed"; });
@@ -130,7 +131,10 @@ def test_a_reloaded_page_has_every_point(opened: Open) -> None:
 
 
 def test_two_runs_and_their_decks_stand_on_one_page(opened: Open) -> None:
-    deck = '%%distributed --name {0}\nqd.log(loss=1.0, step=0)\nqd.Deck("notes").append("<p>this is {0}</p>")\nqd.Deck("more").append("x")'
+    deck = (
+        "%%distributed --name {0}\nqd.log(loss=1.0, step=0)\n"
+        'qd.Deck("notes").append("<p>this is {0}</p>")\nqd.Deck("more").append("x")'
+    )
     notebook = opened([LOAD, WARM, deck.format("first"), deck.format("second")])
     for cell in range(4):
         notebook.run(cell)

@@ -520,6 +520,17 @@ def test_each_ranks_generators_and_sampler(here: Context) -> None:
     assert _ranks(here, 2, loads) == drawn
 
 
+def test_what_ranks_tell_each_other_does_not_pile_up(here: Context) -> None:
+    def saves(rank: int) -> str:
+        return "".join(
+            save_checkpoint({"x": torch.ones(1)}, step=step, rng=True)[-1] for step in (1, 2, 2, 3)
+        )
+
+    assert _ranks(here, 2, saves) == ["1223"] * 2
+    assert steps(here) == [1, 2, 3]
+    assert len(os.listdir(here.run_dir / "checkpoints" / ".saves")) == 1
+
+
 def test_a_distributed_sampler_goes_on_with_its_epoch(here: Context) -> None:
     data = torch.utils.data.TensorDataset(torch.arange(10))
     samplers = [

@@ -72,7 +72,17 @@ def test_magic_options() -> None:
 def test_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
-    assert names == ["anywidget", "cloudpickle", "ipykernel", "ipython", "markdown-it-py", "matplotlib", "msgspec", "nvidia-ml-py", "torch"]
+    assert names == [
+        "anywidget",
+        "cloudpickle",
+        "ipykernel",
+        "ipython",
+        "markdown-it-py",
+        "matplotlib",
+        "msgspec",
+        "nvidia-ml-py",
+        "torch",
+    ]
 
 
 def test_the_changelog_knows_this_version() -> None:
