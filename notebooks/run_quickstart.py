@@ -16,6 +16,12 @@ NOTEBOOK = ROOT / "notebooks" / "01_quickstart.ipynb"
 OUT = ROOT / "build" / "demo"
 CELL_TIMEOUT_S = 300
 ACCURACY = re.compile(r"^test accuracy: \d+\.\d %$", re.MULTILINE)
+PAGE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+"""
+"""nbconvert's own page, without the scripts that it would load from elsewhere: nothing here needs them."""
 
 
 def execute(notebook: NotebookNode) -> str:
@@ -41,7 +47,7 @@ def execute(notebook: NotebookNode) -> str:
 def keep(notebook: NotebookNode) -> tuple[Path, Path]:
     executed, page = OUT / NOTEBOOK.name, OUT / f"{NOTEBOOK.stem}.html"
     nbformat.write(notebook, executed)
-    html, _ = HTMLExporter().from_notebook_node(notebook)
+    html, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
     page.write_text(html, encoding="utf-8")
     return executed, page
 

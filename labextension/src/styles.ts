@@ -2,9 +2,10 @@
 
 import uplot from "uplot/dist/uPlot.min.css";
 
+import checkpoints from "./checkpoints/checkpoints.css";
 import curves from "./curves/curves.css";
 import head from "./head.css";
 import panels from "./panels.css";
 import view from "./view.css";
 
-export const STYLES = [uplot, view, head, curves, panels].join("\n");
+export const STYLES = [uplot, view, head, curves, panels, checkpoints].join("\n");

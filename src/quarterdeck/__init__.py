@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quarterdeck.client.run import Run
     from quarterdeck.client.runs import Runs, runs
     from quarterdeck.client.sessions import Session
+    from quarterdeck.client.shelf.listed import checkpoints
     from quarterdeck.client.values import Unpicklable
     from quarterdeck.config import (
         CleanPodPolicy,
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
     from quarterdeck.metrics.log import log
     from quarterdeck.metrics.progress import progress
     from quarterdeck.metrics.spans import span
+    from quarterdeck.saving import load_checkpoint, save_checkpoint
     from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
+else:
+    from quarterdeck import checkpoints  # the package: it can be called
 
 __version__ = "0.1.0"
 
@@ -65,6 +69,7 @@ _HOMES = {
     "metrics.log": ("log",),
     "metrics.progress": ("progress",),
     "metrics.spans": ("span",),
+    "saving": ("load_checkpoint", "save_checkpoint"),
     "worker.helper": ("ElasticWorkerResult", "spawn_helper"),
 }  # fmt: skip
 """Where each public name lives."""
@@ -97,14 +102,17 @@ __all__ = [
     "Worker",
     "WorkersLost",
     "__version__",
+    "checkpoints",
     "current",
     "distributed",
+    "load_checkpoint",
     "load_ipython_extension",
     "log",
     "progress",
     "renderer",
     "renderers",
     "runs",
+    "save_checkpoint",
     "span",
     "spawn_helper",
     "unload_ipython_extension",

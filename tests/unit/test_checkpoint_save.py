@@ -330,7 +330,7 @@ def test_a_save_returns_before_it_is_written_and_the_next_waits(
     model = torch.nn.Linear(1, 1)
     save_checkpoint(model, step=1)
     assert steps(here) == []
-    second = threading.Thread(target=lambda: _in(here, lambda: save_checkpoint(model, step=2)))
+    second = threading.Thread(target=lambda: save_checkpoint(model, step=2))
     second.start()
     second.join(0.3)
     assert second.is_alive()  # it piles up no copies
@@ -668,7 +668,3 @@ def test_an_upload_that_breaks_off_leaves_the_one_before(
 
 def _full(_: int) -> None:
     raise OSError(28, "No space left on device")
-
-
-def _in(context: Context, call: Callable[[], Any]) -> None:
-    call()

@@ -50,18 +50,23 @@ def optimizer_values(source: Source, optimizer: Any, module: torch.nn.Module | N
         members: list[list[Any]] = [list(group) for group in names]
     else:
         members = _by_number(source, saved, optimizer)
-    order = _same_groups(source, saved, members)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = iter(range(len(parameters)))
+    return _numbered(saved, members, _same_groups(source, saved, members), optimizer)
+
+
+def _numbered(
+    saved: OptimizerState, members: list[list[Any]], order: list[int], optimizer: Any
+) -> dict[str, Any]:
+    """As the optimizer's own `state_dict` has it: parameters by their number."""
     groups: list[dict[str, Any]] = []
-    found: dict[int, dict[str, Any]] = {}
-    for at, group in enumerate(members):
-        mine = [next(numbers) for _ in group]
-        groups.append({**saved.groups[order[at]], "params": mine})
-        for number, member in zip(mine, group, strict=True):
+    state: dict[int, dict[str, Any]] = {}
+    number = 0
+    for at, (group, here) in enumerate(zip(members, optimizer.param_groups, strict=True)):
+        groups.append({**saved.groups[order[at]], "params": [*range(number, number + len(group))]})
+        for member, parameter in zip(group, here["params"], strict=True):
             if member in saved.state:
-                found[number] = _items(saved.state[member], parameters[number])
-    return {"state": found, "param_groups": groups}
+                state[number] = _items(saved.state[member], parameter)
+            number += 1
+    return {"state": state, "param_groups": groups}
 
 
 def _find(source: Source, name: str) -> Stored | None:

@@ -181,7 +181,7 @@ class Checkpoints(Sequence[Checkpoint]):
 
     def at(self, step: int) -> Checkpoint:
         """Raises UsageError if there is none, naming the nearest."""
-        found = next((checkpoint for checkpoint in self._all if checkpoint.step == step), None)
+        found = next((checkpoint for checkpoint in reversed(self._all) if checkpoint.step == step), None)
         if found is None:
             steps = sorted((c.step for c in self.valid), key=lambda known: abs(known - step))[:3]
             near = (

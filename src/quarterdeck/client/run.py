@@ -29,6 +29,7 @@ from quarterdeck.worker.helper import ElasticWorkerResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from quarterdeck.client.shelf.listed import ListedCheckpoints
     from quarterdeck.decks.of_run import RunDecks
 
 _POLL_S = 0.2
@@ -179,6 +180,16 @@ class Run:
         from quarterdeck.metrics.plot import plot
 
         return plot(self.metrics, names, **{"title": self.name, **style})
+
+    @property
+    def checkpoints(self) -> ListedCheckpoints:
+        """What it has saved with `qd.save_checkpoint`, as of now: `run.checkpoints.best("loss")`, `.latest`,
+        `[-1].metrics`. Shows itself as the checkpoint browser.
+        """
+        from quarterdeck.client.shelf import scope
+        from quarterdeck.client.shelf.listed import ListedCheckpoints
+
+        return ListedCheckpoints(scope.of_run(self.folder, self.name))
 
     @property
     def decks(self) -> RunDecks:

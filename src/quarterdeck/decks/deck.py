@@ -28,7 +28,8 @@ class Deck:
     The same name is the same deck: `Deck("loss")` twice gives one object, whose content goes on growing. What
     is appended is in the run's folder at once (of many changes within 0.1 s, the last one in time), so it can
     be looked at while the run goes on, and after it, however it ended: `run.decks[rank][name]`. The decks of
-    every rank come back with its result, too (`run.results[rank].decks`).
+    every rank come back with its result, too (`run.results[rank].decks`). One that a cell finds in a variable
+    and adds to becomes that cell's, with all that it holds.
 
     HTML that a deck is given is shown in a frame of its own that can reach neither the notebook nor the
     network. A deck holds 10 MB; what is appended beyond that is left out, and counted in its page.
@@ -47,6 +48,7 @@ class Deck:
     def __new__(cls, name: str, html: Any = "", auto_add_to_deck: bool = True) -> Deck:
         if not isinstance(name, str):
             raise TypeError(f"a deck's name is a str, not {type(name).__name__}")
+        name = name.encode("utf-8", "replace").decode()
         if not auto_add_to_deck:
             return super().__new__(cls)._begin(name, None)
         context = current()
@@ -132,8 +134,20 @@ class Deck:
     def _changed(self) -> Deck:
         """Not with the lock held: the thread that writes takes its own first."""
         if self._writer is not None:
+            self._follow()
             self._writer.changed()
         return self
+
+    def _follow(self) -> None:
+        """Where the run that it was made in is over, into the one that goes on, unless that has its own."""
+        context = current()
+        if self._writer is None or self._writer.is_of(context) or context.run_id == LOCAL:
+            return
+        with _lock:
+            if context.pid != os.getpid() or any(deck.name == self.name for deck in context.decks):
+                return
+            context.decks.append(self)
+        self._attach(context)
 
     def _snapshot(self) -> tuple[int, Body]:
         with _lock:

@@ -50,6 +50,13 @@ class Writer:
         self._inode = 0
         self._announced = False
 
+    def is_of(self, context: Context) -> bool:
+        """It writes for this run, attempt and rank."""
+        mine = self._context
+        return mine is context or (
+            (mine.run_dir, mine.attempt, mine.rank) == (context.run_dir, context.attempt, context.rank)
+        )
+
     def changed(self) -> None:
         """Writes now or soon."""
         if os.getpid() != self._pid:

@@ -9,6 +9,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from quarterdeck.client.shelf.scope import Scope
 from quarterdeck.client.view.sink import Bundle, Control
 
 
@@ -18,6 +19,7 @@ class ShellSink:
     def __init__(self, shell: InteractiveShell) -> None:
         self._publisher: Any = shell.display_pub
         self.live = hasattr(shell, "kernel")
+        self._namespace = shell.user_ns
         self._draws_widgets = self.live and draws_widgets(shell.user_ns)
 
     def show(self, data: Bundle, metadata: Bundle, display_id: str) -> None:
@@ -39,9 +41,21 @@ class ShellSink:
             return None
         from quarterdeck.widgets.run_view import RunView
 
-        data: Any = RunView(folder, control, beside_output)._repr_mimebundle_()
-        bundle: Bundle = data[0] if isinstance(data, tuple) else data
-        return bundle
+        return _bundle_of(RunView(folder, control, beside_output))
+
+    def checkpoints_view(self, scope: Scope) -> Bundle | None:
+        """The same for the checkpoint browser, which may put a variable into the notebook."""
+        if not self._draws_widgets:
+            return None
+        from quarterdeck.widgets.checkpoints import CheckpointBrowser
+
+        return _bundle_of(CheckpointBrowser(scope, self._namespace))
+
+
+def _bundle_of(widget: Any) -> Bundle:
+    data: Any = widget._repr_mimebundle_()
+    bundle: Bundle = data[0] if isinstance(data, tuple) else data
+    return bundle
 
 
 def draws_widgets(namespace: dict[str, Any]) -> bool:

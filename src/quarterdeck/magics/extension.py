@@ -14,7 +14,7 @@ from quarterdeck.magics import assist
 from quarterdeck.magics.display import ShellSink
 from quarterdeck.magics.magics import QuarterdeckMagics, cell_number
 
-_CELL_NAMES, _LINE_NAMES = ("distributed", "rank"), ("workers", "push", "pull")
+_CELL_NAMES, _LINE_NAMES = ("distributed", "rank"), ("workers", "push", "pull", "checkpoints")
 _loaded: dict[int, dict[str, Any]] = {}
 
 

@@ -1,5 +1,5 @@
-"""`%%distributed`, `%%rank`, `%workers`, `%push` and `%pull`: parse the line, call the session, show what
-comes back.
+"""`%%distributed`, `%%rank`, `%workers`, `%push`, `%pull` and `%checkpoints`: parse the line, call the
+session, show what comes back.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.run import Run
 from quarterdeck.client.session import CellOptions
 from quarterdeck.client.sessions import calls_of
+from quarterdeck.client.shelf import listed
 from quarterdeck.client.submission import run_blocking, submit_cell
 from quarterdeck.client.view import CellView, failure
 from quarterdeck.errors import RunInterrupted, UsageError
@@ -65,6 +66,11 @@ class QuarterdeckMagics(Magics):
         with _view() as view:
             value = calls_of(asked.session).pull(asked.name, target, asked.rank, view)
         self.shell.user_ns[target] = value
+
+    @line_magic
+    def checkpoints(self, line: str) -> None:
+        asked = options.checkpoints_parser().parse_line(line)
+        listed.named(asked.place).show()
 
     # ---- cells
 
@@ -161,4 +167,5 @@ QuarterdeckMagics.distributed.__doc__ = options.distributed_parser().format_help
 QuarterdeckMagics.rank.__doc__ = options.rank_parser().format_help()
 QuarterdeckMagics.workers.__doc__ = options.workers_parser().format_help()
 QuarterdeckMagics.push.__doc__ = options.push_parser().format_help()
+QuarterdeckMagics.checkpoints.__doc__ = options.checkpoints_parser().format_help()
 QuarterdeckMagics.pull.__doc__ = options.pull_parser().format_help()

@@ -254,6 +254,15 @@ def pull_parser() -> Parser:
     return parser
 
 
+@functools.cache
+def checkpoints_parser() -> Parser:
+    parser = Parser("%checkpoints", "Browse checkpoints: those of all runs here, or of one run or folder.")
+    parser.add_argument(
+        "place", nargs="?", default="", metavar="RUN|PATH", help="a run's name or id, or a folder or URL"
+    )
+    return parser
+
+
 def _one_rank(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no rank: write one number")

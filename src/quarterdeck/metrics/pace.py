@@ -92,19 +92,19 @@ class Paces:
 
     def _begin(self, attempt: int) -> None:
         self._attempt = attempt
-        self._names = 0
+        self._names: set[str] = set()
         self._logged: dict[int, _Logged] = {}
         self._loops: dict[int, _LoopSteps] = {}
         self._waits = _Waits()
 
     def _find_files(self) -> None:
         try:
-            names = os.listdir(self._folder)
+            names = set(os.listdir(self._folder))
         except OSError:
             return
-        if len(names) == self._names:
+        if names == self._names:
             return
-        self._names = len(names)
+        self._names = names
         for name in names:
             known, arrivals = attempt_and_rank(name), arrivals_of(name)
             if known and known[0] == self._attempt and known[1] not in self._logged:

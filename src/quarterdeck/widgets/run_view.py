@@ -6,30 +6,32 @@ sends what has changed, 20 times a second at most, while the run goes on and som
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import msgspec
 import traitlets
-from ipykernel._version import version_info
 
 from quarterdeck.client.feed.curves import Sent
 from quarterdeck.client.feed.feed import Feed
-from quarterdeck.client.feed.messages import Alive, Stop, Sync, ToKernel
+from quarterdeck.client.feed.messages import Alive, Stop, Sync, ToKernel, WantRuns
 from quarterdeck.client.view.sink import Control
+from quarterdeck.widgets.comm import hear_at_once
 
 _TICK_S = 0.05
 _UNHEARD_S = 1.0
-"""Between two whole pictures to a view that has not answered yet: an old kernel cannot hear it while a cell
-runs."""
+"""Between two whole pictures to a view that has not answered yet: many kernels and pages cannot be heard
+while a cell runs. They become rarer with time."""
+_UNHEARD_SHARE = 0.1
 _NOBODY_S = 180.0
 """Of silence from all views, after which nobody is taken to look."""
-_HEARS = int(str(version_info[0])) >= 7
-"""Messages of the page are served while a cell runs."""
 
 
 class RunView(anywidget.AnyWidget):
@@ -41,13 +43,17 @@ class RunView(anywidget.AnyWidget):
 
     def __init__(self, folder: Path, control: Control, beside_output: bool = True) -> None:
         super().__init__(beside_output=beside_output)
-        _hear_at_once(self.comm)
+        hear_at_once(self.comm)
         self._line = _Line(folder, control, self._tell)
         self.on_msg(self._line.take)
 
     def _tell(self, sent: Sequence[Sent]) -> None:
         for message, buffer in sent:
-            self.send(msgspec.to_builtins(message), [buffer] if buffer else None)
+            content, buffers = msgspec.to_builtins(message), [buffer] if buffer else None
+            try:
+                self.send(content, buffers)
+            except UnicodeEncodeError:  # a metric's name may hold what UTF-8 cannot
+                self.send(json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace")), buffers)
 
 
 class _Line:
@@ -57,6 +63,8 @@ class _Line:
         self._folder, self._control, self._send = folder, control, send
         self._feed: Feed | None = Feed(folder, control)
         self._heard_s = 0.0
+        self._hears = False
+        """Messages of the page come while a cell runs: then only silence means that nobody looks."""
         self._paused = False
         self._lock = threading.Lock()
         threading.Thread(target=self._tell, name="quarterdeck-view", daemon=True).start()
@@ -68,43 +76,47 @@ class _Line:
         except msgspec.ValidationError:
             return
         self._heard_s = time.monotonic()
+        self._hears = self._hears or threading.current_thread() is not threading.main_thread()
         if isinstance(request, Stop):
             self._control.stop()
-        elif isinstance(request, Alive):
-            if self._paused:
-                self._answer(Sync())
-        else:
+            return
+        if self._paused or isinstance(request, Sync):
+            self._answer(Sync())
+        if not isinstance(request, (Sync, Alive)):
             self._answer(request)
 
     def _answer(self, request: ToKernel) -> None:
-        """Of a run that is over, from the store again: what was read of it is not kept."""
+        feed = self._feed or _reopened(self._folder, self._control)
+        if isinstance(request, WantRuns):  # reads many runs, meanwhile the news go on
+            self._send(feed.answer(request))
+            return
         with self._lock:
-            feed = self._feed or Feed(self._folder, self._control)
-            self._send(feed.whole() if isinstance(request, Sync) else feed.answer(request))
-            self._paused = False
+            self._send(feed.answer(request))
+            self._paused = self._paused and not isinstance(request, Sync)
 
     def _tell(self) -> None:
         """The thread, to the end of the run."""
-        asked_s = began_s = time.monotonic()
-        while self._feed is not None:
+        whole_s = began_s = time.monotonic()
+        while (feed := self._feed) is not None:
             time.sleep(_TICK_S)
             now = time.monotonic()
-            silent_s = now - (self._heard_s or began_s)
-            self._paused = self._paused or (_HEARS and silent_s > _NOBODY_S)
-            with self._lock:
-                if not self._heard_s and not self._paused and now - asked_s >= _UNHEARD_S:
-                    asked_s = now
-                    self._send(self._feed.whole())
-                news = self._feed.news()
+            self._paused = self._paused or (self._hears and now - self._heard_s > _NOBODY_S)
+            wait_s = max(_UNHEARD_S, _UNHEARD_SHARE * (now - began_s))
+            unheard = not self._heard_s and now - whole_s >= wait_s
+            whole_s = now if unheard else whole_s
+            with suppress(Exception), self._lock:  # of the page's side: the thread ends with its run, not before
+                if unheard:
+                    self._send(feed.whole())
+                news = feed.news()
                 if news and not self._paused:
                     self._send(news)
-                if self._feed.over:
-                    self._feed = None
+            if feed.over:
+                self._feed = None
 
 
-def _hear_at_once(comm: Any) -> None:
-    """ipykernel 7.4 serves a comm in the thread that last sent on it: the one that is busy with the cell.
-    Left to the page's own choice, the Stop button is heard while the cell runs.
-    """
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, default: default
+@lru_cache(maxsize=1)
+def _reopened(folder: Path, control: Control) -> Feed:
+    """A run that is over, from the store again. Kept while no other is asked of: zooms come in rows."""
+    feed = Feed(folder, control)
+    feed.whole()
+    return feed

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from quarterdeck.checkpoints.problems import CheckpointError
 from quarterdeck.errors import RecoverableError
 from quarterdeck.protocol.messages import CallFunction, Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts
@@ -29,6 +30,10 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
         interrupts.arm()
         result: Any = shell.run_cell(cell.code, store_history=False)  # type: ignore[no-untyped-call]
         error = result.error_before_exec or result.error_in_exec
+        finish_saves(error)
+    except CheckpointError as failed:
+        error = failed
+        shell.traceback_lines[:] = [f"{type(failed).__name__}: {failed}"]
     except BaseException as raised:  # an interrupt between user code and here, or a shell that failed
         error = raised
     finally:
@@ -36,6 +41,21 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     outcome = outcome_of(shell, error)
     forget_traceback(error)
     return outcome
+
+
+def finish_saves(error: BaseException | None = None) -> None:
+    """Checkpoints that are still being written belong to the run. Raises CheckpointError for one that could
+    not be, where nothing else has gone wrong; else that is told on stderr.
+    """
+    saving = sys.modules.get("quarterdeck.saving")  # what nobody has used need not be loaded
+    if saving is None:
+        return
+    try:
+        saving.flush()
+    except CheckpointError as failed:
+        if error is None:
+            raise
+        print(f"{type(failed).__name__}: {failed}", file=sys.stderr)
 
 
 def know_sources(shell: WorkerShell, work: RunCell | CallFunction) -> None:

@@ -18,7 +18,7 @@ from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.pickler import dumps, load_function, loads
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
-from quarterdeck.worker.cell import forget_traceback, know_sources, outcome_of
+from quarterdeck.worker.cell import finish_saves, forget_traceback, know_sources, outcome_of
 from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
@@ -40,8 +40,10 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     try:
         interrupts.arm()
         result = _spawn(shell, call, memfd)
+        finish_saves()
     except BaseException as raised:
         error = raised
+        finish_saves(raised)
         installed = _was_loaded(raised)
         _render(shell, raised)
     finally:

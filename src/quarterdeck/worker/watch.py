@@ -40,7 +40,7 @@ class Watch:
         self.context = context
         self._tell = tell
         self._pid = os.getpid()
-        self._announced = False
+        self._announced = self._finished = False
         self._started_ns = time.time_ns()
         self._phases = [p for p in phases if self._started_ns - (p.end_unix_ns or 0) < _FRESH_NS]
         self._wants_first_step = True
@@ -66,7 +66,9 @@ class Watch:
 
     def look(self) -> float:
         """Seconds that it took to ask for the collectives: how often to look depends on it."""
-        with self._lock, suppress(OSError, ValueError):
+        with self._lock, suppress(Exception):
+            if self._finished:  # while the thread came here: nothing is opened any more
+                return 0.0
             if self._events is not None:
                 self._events.copy()
             if self._watched():
@@ -77,16 +79,20 @@ class Watch:
     def finish(self, cheap: bool) -> None:
         """At the end of the work, on the main thread; `cheap` if a look takes no time worth naming."""
         progress.finish()  # not under the lock: a loop that is written first announces
-        with self._lock, suppress(OSError, ValueError):
-            if self._announced or (self._phases and self.context.run_dir.is_dir()):
-                self._write_phases()
-                self._first_step()
-            if self._arrivals is not None or self._announced:
-                if cheap:
-                    self._take_arrivals()
-                self._close_arrivals()
+        with self._lock:
+            self._finished = True
+            with suppress(Exception):
+                self._last_look(cheap)
+            self._close_arrivals()
             if self._events is not None:
                 self._events.close()
+
+    def _last_look(self, cheap: bool) -> None:
+        if self._announced or (self._phases and self.context.run_dir.is_dir()):
+            self._write_phases()
+            self._first_step()
+        if cheap and (self._arrivals is not None or self._announced):
+            self._take_arrivals()
 
     def _watched(self) -> bool:
         """Some rank keeps metrics or progress: often it is rank 0 alone."""

@@ -47,6 +47,10 @@ class Album:
         self._sign = sign
         return self._read() or changed
 
+    def expire(self) -> None:
+        """Something in it was changed from here: the next `refresh` reads it."""
+        self._sign = None
+
     def group(self, ids: dict[str, str]) -> Group:
         """`ids`: by name of a checkpoint."""
         best = ranking.best(self.checkpoints)

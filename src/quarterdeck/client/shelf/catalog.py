@@ -1,4 +1,4 @@
-"""All checkpoints that a browser shows, by id. Used by `shelf` and by the sequence that users hold."""
+"""All checkpoints that a browser shows, by id. Used by `feed` and by the sequence that users hold."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ class Catalog:
         if changed or gone:
             self._index()
         return changed, gone
+
+    @property
+    def all(self) -> list[Album]:
+        """Also the empty ones."""
+        return list(self._albums.values())
 
     @property
     def albums(self) -> list[Album]:

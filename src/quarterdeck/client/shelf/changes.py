@@ -1,5 +1,5 @@
-"""Two checkpoints side by side: what their values are, and how far each tensor has moved. Used by `shelf`, in a
-thread of the kernel.
+"""Two checkpoints side by side: what their values are, and how far each tensor has moved. Used by `feed`, in
+a thread of the kernel.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _TELL_EVERY_S = 0.25
 def compare(
     left_id: str, left: Checkpoint, right_id: str, right: Checkpoint, go_on: Callable[[], bool]
 ) -> Iterator[Comparison]:
-    """First without tensors, then with more and more of them; the last has all. Ends early when nobody wants it
-    any more. Raises DamagedCheckpoint, UntrustedCheckpoint.
+    """First without tensors, then with more and more of them; the last has all. Ends early when nobody wants
+    it any more. Raises DamagedCheckpoint, UntrustedCheckpoint.
     """
     names = {info.name for info in left.tensors if info.part == "model"}
     others = {info.name for info in right.tensors if info.part == "model"}

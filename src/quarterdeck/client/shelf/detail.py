@@ -1,5 +1,5 @@
-"""What a checkpoint tells of itself, as messages. From its manifest and index alone: no tensor is read, nothing
-is unpickled or imported. Used by `shelf`.
+"""What a checkpoint tells of itself, as messages. From its manifest and index alone: no tensor is read,
+nothing is unpickled or imported. Used by `feed`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from quarterdeck.client.shelf.messages import Detail, Fact, Pair, TensorRow
 from quarterdeck.store.history import StoredRun
 
 
-def detail(id: str, checkpoint: Checkpoint, run: StoredRun | None, needs: list[str]) -> Detail:
+def detail(id: str, checkpoint: Checkpoint, run: StoredRun | None) -> Detail:
     tensors, problem = _tensors(checkpoint)
     return Detail(
         id=id,
@@ -27,7 +27,6 @@ def detail(id: str, checkpoint: Checkpoint, run: StoredRun | None, needs: list[s
         hyperparameters=[Fact(name, value) for name, value in hyperparameters(checkpoint).items()],
         parameters=checkpoint.manifest.model.parameters,
         tensors=tensors,
-        needs=needs,
         problem=problem,
         resume="" if problem else resume_code(checkpoint, run),
     )
@@ -43,8 +42,7 @@ def facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "model", manifest.model.class_name
     yield "run", manifest.run_id
     yield "commit", manifest.git[:12]
-    for name, version in manifest.versions.items():
-        yield name, version
+    yield from manifest.versions.items()
     yield "folder", checkpoint.path
 
 

@@ -1,9 +1,9 @@
-"""Every message between the two halves of the checkpoint browser, as msgspec structs. The only truth about it:
-`labextension/src/checkpoints/protocol.ts` is generated from here (`make view`).
+"""Every message between the two halves of the checkpoint browser, as msgspec structs. The only truth about
+it: `labextension/src/checkpoints/protocol.ts` is generated from here (`make view`).
 
-Each is a custom message of the widget, in JSON. A view begins with `Sync`, and gets a whole `Shelf`; then only
-the groups that changed. What is listed has an id, and a message names nothing in any other way: no path ever
-comes from a browser. Numbers that JSON has no word for are the texts "nan", "inf" and "-inf".
+Each is a custom message of the widget, in JSON. A view begins with `Sync`, and gets a whole `Shelf`; then
+only the groups that changed. What is listed has an id, and a message names nothing in any other way: no path
+ever comes from a browser. Numbers that JSON has no word for are the texts "nan", "inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -126,7 +126,6 @@ class Detail(ShelfMessage):
     hyperparameters: list[Fact]
     parameters: int
     tensors: list[TensorRow]
-    needs: list[str]
     problem: str
     """Why no more is known."""
     resume: str

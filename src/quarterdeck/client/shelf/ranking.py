@@ -27,8 +27,8 @@ def direction(metric: str) -> str:
 
 
 def best(checkpoints: Sequence[Checkpoint]) -> dict[str, list[str]]:
-    """By name of a checkpoint the metrics in which none is better; of equals the later one. A metric that only
-    one checkpoint has makes it the best of nothing.
+    """By name of a checkpoint the metrics in which none is better; of equals the later one. A metric that
+    only one checkpoint has makes it the best of nothing.
     """
     found: dict[str, list[str]] = {}
     for metric in dict.fromkeys(name for checkpoint in checkpoints for name in checkpoint.metrics):

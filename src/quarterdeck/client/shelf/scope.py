@@ -1,5 +1,5 @@
-"""Which folders a browser shows: those of all runs of a store, of one run, or one that somebody names. Pure but
-for looking; made by `qd.checkpoints`, `run.checkpoints` and `%checkpoints`.
+"""Which folders a browser shows: those of all runs of a store, of one run, or one that somebody names. Made
+by `qd.checkpoints`, `run.checkpoints` and `%checkpoints`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Scope(NamedTuple):
 def of_store(homes: Sequence[Path]) -> Scope:
     """All runs that have saved something."""
     folder = os.path.relpath(homes[0]) if homes else "the run store"
-    return Scope(f"all runs in {folder}", lambda: list(_in_homes(homes)))
+    where = str(homes[0]) if folder.startswith("..") else folder
+    return Scope(f"all runs in {where}", lambda: list(_in_homes(homes)))
 
 
 def of_run(folder: Path, name: str) -> Scope:
@@ -74,9 +75,7 @@ def named(text: str, homes: Sequence[Path]) -> Scope:
     try:
         return of_folder(text)
     except UsageError:
-        raise UsageError(
-            f"There is no run and no folder {text!r}.", "`qd.runs()` lists the runs."
-        ) from None
+        raise UsageError(f"There is no run and no folder {text!r}.", "`qd.runs()` lists the runs.") from None
 
 
 def _names(run: StoredRun) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Statistics and a histogram of one tensor in a checkpoint. Used by `shelf`, in a thread of the kernel."""
+"""Statistics and a histogram of one tensor in a checkpoint. Used by `feed`, in a thread of the kernel."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ MOST_VALUES = 1 << 26
 """Of larger tensors so many are looked at."""
 
 
-def statistics(
-    id: str, checkpoint: Checkpoint, tensor: str, go_on: Callable[[], bool]
-) -> Statistics | None:
-    """None as soon as nobody wants it any more. LookupError for a tensor that is not listed, DamagedCheckpoint,
-    UntrustedCheckpoint.
+def statistics(id: str, checkpoint: Checkpoint, tensor: str, go_on: Callable[[], bool]) -> Statistics | None:
+    """None as soon as nobody wants it any more. LookupError for a tensor that is not listed,
+    DamagedCheckpoint, UntrustedCheckpoint.
     """
     info = next((info for info in checkpoint.tensors if info.name == tensor and info.part == "model"), None)
     if info is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import threading
 import time
@@ -24,6 +25,7 @@ from quarterdeck.errors import UsageError
 
 FOLDER = ".trash"
 KEPT_S = 600.0
+_THROWN = re.compile(r".+\.[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Trash:
         atexit.register(self.sweep, everything=True)
 
     def throw(self, checkpoint: Checkpoint) -> None:
-        """At once, for readers; one who has it open keeps it. UsageError for what cannot come back, OSError."""
+        """At once, for readers; one who has it open keeps it. UsageError for what could not come back."""
         if is_url(checkpoint.path):
             raise UsageError(
                 f"{checkpoint.path} could not be brought back from there.",
@@ -54,9 +56,10 @@ class Trash:
         was = Path(checkpoint.path)
         lies = was.parent / FOLDER / f"{was.name}.{uuid.uuid4().hex[:12]}"
         lies.parent.mkdir(exist_ok=True)
+        if lies.parent.is_symlink():
+            raise UsageError(f"{lies.parent} is a link: nothing is moved through it.")
         with self._lock:
             os.rename(was, lies)
-            os.utime(lies.parent)
             words = f"step {number(checkpoint.step)}" if checkpoint.step >= 0 else checkpoint.name
             thrown = _Thrown(words, was, lies, time.monotonic(), str(was.parent))
             self._thrown[uuid.uuid4().hex] = thrown
@@ -97,13 +100,16 @@ class Trash:
             _remove(thrown.lies)
 
     def sweep_left(self, folder: str) -> None:
-        """What kernels that were killed have left in this folder."""
+        """What kernels that were killed have left in this folder, which is one of a run store."""
+        path = f"{folder}/{FOLDER}"
+        if os.path.islink(path):
+            return  # somebody's trap: what it points to is not ours
         with self._lock:
             ours = {thrown.lies.name for thrown in self._thrown.values()}
         with suppress(OSError):
-            for entry in os.scandir(f"{folder}/{FOLDER}"):
+            for entry in os.scandir(path):
                 age_s = time.time() - entry.stat(follow_symlinks=False).st_ctime
-                if entry.name not in ours and age_s > self._kept_s:
+                if entry.name not in ours and age_s > self._kept_s and _THROWN.fullmatch(entry.name):
                     _remove(Path(entry.path))
 
 

@@ -1,4 +1,5 @@
-"""Whether a checkpoint could be loaded without running anything of it. Used by `catalog`; nothing is unpickled.
+"""Whether a checkpoint could be loaded without running anything of it. Used by `catalog`; nothing is
+unpickled.
 
 A saved state is plain values and tensors. A pickle that names anything else is somebody's code: loading it is
 refused, and the browser says so before anybody tries.

@@ -112,7 +112,7 @@ class CellView:
                 self._rows.close(rank, row)
         self._displays.clear()
         self.flush(force=True)
-        self._control.can_stop = False
+        self._control.ask, self._control.can_stop = _nothing, False  # else view and run keep each other alive
         self._draw(self._clock(), force=True)
         self.flush(force=True)  # a notice instead of the picture
 
@@ -198,11 +198,15 @@ class CellView:
                 self._outputs.add(notice, NOWHERE)
 
 
+def _nothing() -> None:
+    """There is nothing to stop any more."""
+
+
 class _StopOf(Control):
     """The live view's way to stop what the cell runs."""
 
     def __init__(self) -> None:
-        self.ask: Callable[[], None] = lambda: None
+        self.ask: Callable[[], None] = _nothing
 
     def stop(self) -> None:
         self.stopping = self.stopping or "asked"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from quarterdeck.client.shelf.scope import Scope
 
 Bundle = Mapping[str, Any]
 """A mime bundle: JSON values for JSON types, base64 text for binary types."""
@@ -41,6 +44,9 @@ class Sink(Protocol):
         `beside_output`: what the ranks write is shown already.
         """
 
+    def checkpoints_view(self, scope: Scope) -> Bundle | None:
+        """A checkpoint browser, to be shown; None where nobody could see it."""
+
 
 class PrintSink:
     """A script's: plain text on the standard output."""
@@ -57,4 +63,7 @@ class PrintSink:
         """What is printed stays."""
 
     def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+        return None
+
+    def checkpoints_view(self, scope: Scope) -> Bundle | None:
         return None

@@ -1,0 +1,13 @@
+"""What all widgets need of the line to their page. In the kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def hear_at_once(comm: Any) -> None:
+    """ipykernel 7.4 serves a comm in the thread that last sent on it: the one that is busy with the cell.
+    Left to the page's own choice, a message is heard while the cell runs.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, default: default
