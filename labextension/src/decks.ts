@@ -15,8 +15,6 @@ import { openPage, saveAs } from "./save";
 import { size } from "./words";
 
 export interface DecksPanel extends Panel<DeckHead[]> {
-  /** How many ranks the run has; those with a deck are known without it. */
-  world(size: number): void;
   page(message: DeckPage): void;
   /** The theme is another now. */
   restyle(): void;
@@ -63,7 +61,6 @@ class Decks implements DecksPanel {
   );
   private readonly seen = new ResizeObserver(() => this.want());
   private decks: readonly DeckHead[] = [];
-  private size = 0;
   private name = "";
   private rank: number | null = null;
   private shown: DeckPage | null = null;
@@ -92,12 +89,6 @@ class Decks implements DecksPanel {
       const first = decks.find((deck) => !deck.automatic) ?? decks[0];
       this.choose(first?.name ?? "", null);
     } else this.render();
-  }
-
-  world(ranks: number): void {
-    if (ranks === this.size) return;
-    this.size = ranks;
-    this.render();
   }
 
   page(message: DeckPage): void {
@@ -200,7 +191,7 @@ class Decks implements DecksPanel {
   }
 
   private drawRanks(head: DeckHead): void {
-    const all = new Set([...Array(this.size).keys(), ...this.decks.flatMap((deck) => deck.ranks)]);
+    const all = new Set(this.decks.flatMap((deck) => deck.ranks));
     const choice = head.ranks.length > 0 && all.size > 1;
     this.ranks.update(choice ? [...all].sort((a, b) => a - b) : [], this.rank);
   }

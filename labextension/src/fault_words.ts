@@ -29,6 +29,31 @@ export function evidence(items: readonly string[]): Evidence[] {
   });
 }
 
+/** Text of a traceback, or frames of libraries in a row: those are folded under `summary`. */
+export interface TracePart {
+  readonly text: string;
+  readonly summary: string;
+}
+
+const FRAME = /^(?:File|Cell) /;
+const LIBRARY = /^File \S*\/(?:site-packages|dist-packages|lib\/python3[.\d]*)\/(\S+?),? /;
+
+/** Frames begin after empty lines, as IPython writes them; a text in another form is one part. */
+export function traceParts(text: string): TracePart[] {
+  const parts: { blocks: string[]; place: string }[] = [];
+  for (const block of text.split(/\n{2,}/)) {
+    const place = LIBRARY.exec(block)?.[1] ?? "";
+    const last = parts.at(-1);
+    const same = last && (FRAME.test(block) ? (last.place === "") === (place === "") : last.place === "");
+    if (same) [last.blocks, last.place] = [[...last.blocks, block], place];
+    else parts.push({ blocks: [block], place });
+  }
+  return parts.map(({ blocks, place }) => {
+    const frames = blocks.length === 1 ? "1 frame in a library" : `${blocks.length} frames in libraries, the last`;
+    return { text: blocks.join("\n\n"), summary: place && `${frames}: ${place}` };
+  });
+}
+
 export function report(faults: readonly Fault[]): string {
   const root = rootOf(faults);
   const one = (fault: Fault, at: number): string =>

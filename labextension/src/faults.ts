@@ -1,7 +1,8 @@
 /** What went wrong, root cause first; the rest folded. Made by the view; fed with the faults of every `State`. */
 
 import { fill, h } from "./dom";
-import { evidence, headline, headlineParts, report, rootOf } from "./fault_words";
+import { evidence, headline, headlineParts, report, rootOf, traceParts } from "./fault_words";
+import type { TracePart } from "./fault_words";
 import { icon } from "./icons";
 import type { Panel } from "./panel";
 import type { Fault } from "./protocol";
@@ -75,10 +76,16 @@ function code(fault: Fault): HTMLElement {
   const text = fault.traceback.replace(/\n+$/, "");
   const cut = text.lastIndexOf("\n") + 1;
   const pre = h("pre", { class: "qd-m", tabindex: 0, role: "group", "aria-label": "Traceback" });
-  fill(pre, text.slice(0, cut), h("span", { class: "qd-ft-last" }, text.slice(cut)));
+  fill(pre, traceParts(text.slice(0, cut).trimEnd()).map(part), h("span", { class: "qd-ft-last" }, text.slice(cut)));
   const title = h("span", { class: "qd-grow" }, "Traceback", ...of(fault));
   const head = h("div", { class: "qd-ft-head" }, icon("file", true), title, copyIcon("Copy traceback", text));
   return h("div", { class: "qd-ft-code" }, head, pre);
+}
+
+/** What libraries do with what they were given is seldom where the error is. */
+function part({ text, summary }: TracePart): HTMLElement {
+  if (summary === "") return h("div", null, text);
+  return h("details", { class: "qd-ft-lib" }, h("summary", null, icon("chevronRight", true), summary), text);
 }
 
 function of({ ranks }: Fault): (string | HTMLElement)[] {

@@ -6,7 +6,7 @@ import type { Panel, Send } from "./panel";
 import type { State } from "./protocol";
 import { attempt, elapsed, isLive, ranksWord, sentence, stateWords } from "./run_words";
 import { stopButton } from "./stop_button";
-import { rate, wholeDuration } from "./words";
+import { duration, rate, wholeDuration } from "./words";
 
 export function header(send: Send): Panel<State> {
   const title = h("h2", { class: "qd-title qd-el" });
@@ -30,7 +30,8 @@ export function header(send: Send): Panel<State> {
     if (!shown) return;
     const { run } = shown;
     const seconds = elapsed(run, Date.now() - ahead);
-    time.put(isLive(run) ? "elapsed" : "after", seconds === null ? "" : wholeDuration(seconds));
+    const words = isLive(run) ? wholeDuration : duration;
+    time.put(isLive(run) ? "elapsed" : "after", seconds === null ? "" : words(seconds));
   };
   const mark = (state: State): void => {
     const { icon: name, tone, word: text } = stateWords(state.run, state.ranks);
@@ -56,7 +57,7 @@ export function header(send: Send): Panel<State> {
       pace.put("", isLive(run) ? rate(state.steps_per_s) : "");
       ranks.put("", ranksWord(run.world_size));
       setText(words, sentence(run.words));
-      show(words, run.words !== "" && !isLive(run));
+      show(words, run.words !== "" && !isLive(run) && run.state !== "succeeded");
       setAttr(words, "class", run.state === "failed" || run.state === "lost" ? "qd-words qd-words-err" : "qd-words");
       setText(said, run.state === "failed" ? run.words : "");
       stop.update(run);

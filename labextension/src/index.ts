@@ -1,13 +1,17 @@
-/** Entry of the bundle: what anywidget loads for each output that shows a run. */
+/** Entry of the bundle: what anywidget loads for each output that shows a run, or checkpoints. */
 
 import type { AnyModel } from "@anywidget/types";
 
+import { Browser } from "./checkpoints/browser";
+import type { ToBrowser as ToShelf } from "./checkpoints/protocol";
 import { h } from "./dom";
 import type { ToBrowser } from "./protocol";
 import { STYLES } from "./styles";
 import { View } from "./view";
 
 interface Traits {
+  /** Which view the model is of; runs have no word for it. */
+  view?: "checkpoints";
   beside_output: boolean;
 }
 
@@ -18,10 +22,28 @@ interface Rendering {
   signal?: AbortSignal;
 }
 
-function render({ model, el, signal }: Rendering): () => void {
+/** What a view is to this file: an element that takes messages. */
+interface Shown {
+  readonly el: HTMLElement;
+  start(): void;
+  take(message: object, buffers: DataView[]): void;
+  dispose(): void;
+}
+
+function viewOf(model: AnyModel<Traits>): Shown {
+  if (model.get("view") === "checkpoints") {
+    const view = new Browser((message) => model.send(message));
+    return { el: view.el, start: () => view.start(), take: (message) => view.take(message as ToShelf), dispose: () => view.dispose() };
+  }
   const view = new View((message) => model.send(message), { besideOutput: model.get("beside_output") !== false });
+  const take = (message: object, buffers: DataView[]): void => view.take(message as ToBrowser, buffers);
+  return { el: view.el, start: () => view.start(), take, dispose: () => view.dispose() };
+}
+
+function render({ model, el, signal }: Rendering): () => void {
+  const view = viewOf(model);
   const take = (message: unknown, buffers: DataView[]): void => {
-    if (typeof message === "object" && message !== null && "kind" in message) view.take(message as ToBrowser, buffers);
+    if (typeof message === "object" && message !== null && "kind" in message) view.take(message, buffers);
   };
   view.el.prepend(h("style", null, STYLES));
   el.append(view.el);

@@ -39,13 +39,14 @@ export function progressBar(): Panel<State> {
     update({ run, progress, ranks }) {
       const live = isLive(run);
       const text = live ? waiting(ranks) : "";
-      const slowest = progress?.slowest ?? ranks.find((rank) => rank.slowest)?.rank ?? null;
+      const marked = ranks.find((rank) => rank.slowest)?.rank ?? null;
+      const [slowest, fastest] = [marked ?? progress?.slowest ?? null, progress?.fastest ?? null];
       show(el, progress !== null || text !== "");
       show(line, progress !== null);
       if (progress) drawBar(progress, live);
       else show(bar, false);
-      fast.put(live ? (progress?.fastest ?? null) : null, progress?.fastest_n ?? null);
-      slow.put(live ? slowest : null, progress?.slowest_n ?? null);
+      fast.put(live && fastest !== slowest ? fastest : null, progress?.fastest_n ?? null);
+      slow.put(live ? slowest : null, slowest === progress?.slowest ? progress.slowest_n : null);
       setText(costs, text);
       show(pair, live && (slowest !== null || text !== ""));
       setAttr(el, "data-state", run.state);

@@ -115,6 +115,10 @@ const part = (value: number | null, limit: number | null): number | null =>
 const hasGpu = (ranks: readonly Rank[]): boolean =>
   ranks.some((rank) => rank.gpu_percent !== null || rank.gpu_memory_bytes !== null);
 
+/** Of some rank, or may be so soon. */
+const known = (ranks: readonly Rank[], key: "step" | "step_ms" | "cpu_percent" | "memory_bytes"): boolean =>
+  ranks.some((rank) => rank[key] !== null || rank.state === "starting" || rank.state === "running");
+
 const gpuMemory = (head: Column["head"], bar: boolean): Column => ({
   head,
   title: "GPU memory as the device reports it",
@@ -132,12 +136,12 @@ const gpuMemory = (head: Column["head"], bar: boolean): Column => ({
 
 const COLUMNS: readonly Column[] = [
   { head: () => "Rank", width: 56, narrow: 48, cell: chipCell },
-  { head: () => "State", width: 138, narrow: 112, cell: stateCell },
+  { head: () => "State", width: 164, narrow: 112, cell: stateCell },
   {
     head: () => "Step",
     width: 66,
     right: true,
-    wanted: (_, width) => width >= WIDE_PX,
+    wanted: (ranks, width) => width >= WIDE_PX && known(ranks, "step"),
     cell: () => textCell((rank) => (rank.step === null ? "" : integer(rank.step))),
   },
   {
@@ -145,6 +149,7 @@ const COLUMNS: readonly Column[] = [
     title: "A rank's own work for a step; the hatched part is waiting for other ranks",
     width: 114,
     narrow: 96,
+    wanted: (ranks) => known(ranks, "step_ms"),
     cell: stepTimeCell,
   },
   {
@@ -165,8 +170,8 @@ const COLUMNS: readonly Column[] = [
   {
     head: (ranks) => memoryHead(ranks.map((rank) => rank.memory_limit_bytes)),
     title: "Resident memory of the rank's process",
-    width: 120,
-    wanted: (ranks) => !hasGpu(ranks),
+    width: 134,
+    wanted: (ranks) => !hasGpu(ranks) && known(ranks, "memory_bytes"),
     cell: () =>
       meterCell(
         (rank) => part(rank.memory_bytes, rank.memory_limit_bytes),
@@ -178,13 +183,13 @@ const COLUMNS: readonly Column[] = [
     head: () => "CPU",
     title: "Of one core; more than 100% with several threads",
     width: 92,
-    wanted: (_, width) => width >= 760,
+    wanted: (ranks, width) => width >= 760 && known(ranks, "cpu_percent"),
     cell: () => meterCell((rank) => rank.cpu_percent, (rank) => percent(rank.cpu_percent), 100),
   },
   {
     head: () => "Last line",
     width: 0,
-    wanted: (ranks, width) => width >= (hasGpu(ranks) ? 820 : 760),
+    wanted: (ranks, width) => width >= (hasGpu(ranks) ? 860 : 800),
     cell: () => textCell((rank) => rank.last_line, "qd-m qd-el qd-rt-text"),
   },
 ];

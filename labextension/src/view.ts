@@ -139,7 +139,6 @@ export class View {
     show(this.ranksSection, state.ranks.length > 0);
     this.ranks.update({ ranks: state.ranks, width: this.width });
     this.output.world(state.run.world_size);
-    this.decks.world(state.run.world_size);
     this.decks.update(state.decks);
     this.faults.update(state.faults);
     this.tabs.count("decks", state.decks.length);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { evidence, headline, headlineParts, report, rootOf } from "../src/fault_words";
+import { evidence, headline, headlineParts, report, rootOf, traceParts } from "../src/fault_words";
 import type { Fault } from "../src/protocol";
 
 const fault = (more: Partial<Fault>): Fault => ({
@@ -54,4 +54,19 @@ test("the report holds all faults as plain text", () => {
     "1. ValueError on rank 1: no\n\n14:26:37\n\nTraceback\nValueError: no\n\n\n" +
       "2. Earlier: rank 2 was killed by SIGKILL\n\nMemory: full\na note\n",
   );
+});
+
+test("frames of libraries are folded, frames of one's own are shown", () => {
+  const own = "Cell In[3], line 2, in train_step(x)\n      1 def train_step(x):\n----> 2     cross_entropy(x)";
+  const torch = "File /venv/lib/python3.11/site-packages/torch/nn/functional.py:3555, in cross_entropy(x)\n-> 3555 return";
+  const std = "File /usr/lib/python3.11/json/decoder.py:337, in decode(self, s)\n    337 obj";
+  const parts = traceParts(`ValueError      Traceback (most recent call last)\n${own}\n\n${torch}\n\n${std}\n\n${own}`);
+  assert.deepEqual(parts.map(({ summary }) => summary), ["", "2 frames in libraries, the last: json/decoder.py:337", ""]);
+  assert.equal(parts[1]?.text, `${torch}\n\n${std}`);
+  assert.equal(parts[2]?.text, own);
+});
+
+test("a traceback in another form is shown as it is", () => {
+  const text = 'Traceback (most recent call last):\n  File "/usr/lib/python3.11/x.py", line 1, in f\nValueError: no';
+  assert.deepEqual(traceParts(text), [{ text, summary: "" }]);
 });

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from operator import index
 from pathlib import Path
@@ -194,12 +196,23 @@ def _saves(context: Context, place: Place) -> Path:
 
 
 def _key(context: Context) -> str:
-    """Of one attempt of one run. Outside of quarterdeck's runs: of the processes that one parent has
-    started.
-    """
-    parent = f"-{os.getppid()}" if context.run_dir.name == LOCAL else ""
-    text = f"{context.run_id}-{context.attempt}{parent}"
+    """Of one attempt of one run. Outside of quarterdeck's runs: of one process group."""
+    group = f"-{_group_key()}" if context.run_dir.name == LOCAL else ""
+    text = f"{context.run_id}-{context.attempt}{group}"
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
+
+
+def _group_key() -> str:
+    """The same on all its ranks, and never again: pids are, in every container. They agree on it in the
+    group's store; without a group, or a store that can, by the process that has started them.
+    """
+    torch = sys.modules.get("torch")
+    dist: Any = torch.distributed if torch is not None else None
+    with suppress(RuntimeError, AttributeError):
+        if dist is not None and dist.is_available() and dist.is_initialized():
+            store = dist.distributed_c10d._get_default_store()
+            return str(store.compare_set("quarterdeck/key", "", uuid.uuid4().hex).decode())
+    return str(os.getppid())
 
 
 def _manifest(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Locator
 
@@ -19,8 +20,9 @@ IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 LIMIT_BYTES = 120_000
 SCALE = 1.5
 WIDTH = 1160
-COLOURS = 128
+COLOURS = 256
 """Text stays sharp with few colours, and the files small."""
+TO_TOP = "element => element.scrollIntoView({block: 'center'})"
 LOAD = """%load_ext quarterdeck
 import time
 import quarterdeck as qd
@@ -55,6 +57,7 @@ for step in qd.progress(range(steps), desc="step"):
     if step % 10 == 0:
         with qd.span("eval"):
             qd.log(step, val={{"accuracy": accuracy(model)}})
+    if step % 50 == 0:
         print(f"step {{step}}: loss {{loss.item():.3f}}")
 """
 BROKEN = """%%distributed --seed 1 --name digits
@@ -84,11 +87,14 @@ figure, axes = plt.subplots(figsize=(3.2, 3.2))
 axes.imshow(confusion, cmap="Blues")
 axes.set(xlabel="read as", ylabel="is", xticks=range(10), yticks=range(10))
 plt.close(figure)
-qd.Deck("confusion").append(figure).append({"images": len(labels), "wrong": int(len(labels) - confusion.trace())})
-qd.Deck("network").append(model.module)"""
+wrong = int(len(labels) - confusion.trace())
+qd.Deck("confusion").append(figure).append({"images": len(labels), "wrong": wrong})
+network = qd.Deck("network").append(model.module)"""
 
 
-def train(name: str, seed: int = 1, steps: int = 300, pause: float = 0.03, lag: float = 0.0, lr: float = 0.05) -> str:
+def train(
+    name: str, seed: int = 1, steps: int = 300, pause: float = 0.03, lag: float = 0.0, lr: float = 0.05
+) -> str:
     return TRAIN.format(name=name, seed=seed, steps=steps, pause=pause, lag=lag, lr=lr)
 
 
@@ -101,8 +107,9 @@ class Camera:
     def open(self, *cells: str) -> BrowserNotebook:
         notebook = BrowserNotebook(
             self.served, self.browser, [LOAD, WARM, *cells],
-            viewport={"width": WIDTH + 136, "height": 1600}, device_scale_factor=SCALE,
+            viewport={"width": WIDTH + 136, "height": 1900}, device_scale_factor=SCALE,
         )  # fmt: skip
+        notebook.page.set_default_timeout(90_000)
         notebook.run(0)
         notebook.run(1)
         return notebook
@@ -110,20 +117,37 @@ class Camera:
     def take(self, what: Locator, name: str) -> None:
         from PIL import Image
 
+        what.evaluate(TO_TOP)
         image = Image.open(io.BytesIO(what.screenshot(animations="allow"))).convert("RGB")
         path = IMAGES / f"{name}.png"
-        image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        with_few_colours(image).save(path, optimize=True)
         print(f"{path.name}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
         assert path.stat().st_size <= LIMIT_BYTES, f"{path} is too large"
 
 
+def with_few_colours(image: Any) -> Any:
+    """Its most frequent colours as they are; others become the nearest of these."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(image).astype(np.int32) @ [1 << 16, 1 << 8, 1]
+    found, places, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    kept = colours[np.argsort(counts)[-COLOURS:]]
+    nearest = [((kept - colour) ** 2).sum(axis=1).argmin() for colour in colours]
+    few = Image.fromarray(np.array(nearest, np.uint8)[places].reshape(image.height, image.width), "P")
+    few.putpalette(kept.astype(np.uint8).tobytes())
+    return few
+
+
 def running(camera: Camera) -> None:
     """Light with the values at a step, and dark; a run before it warms the curves' history up."""
-    notebook = camera.open(train("digits-mlp", steps=900, lag=0.03))
+    notebook = camera.open(train("digits-mlp", steps=2_000, lag=0.03))
     notebook.start(2)
     view = notebook.view(2)
     view.locator(".qd-rt-warn").wait_for(timeout=60_000)
     notebook.page.wait_for_timeout(6_000)
+    view.evaluate(TO_TOP)
     chart = view.locator("figure.qd-chart").first
     chart.hover(position={"x": 0.4 * (chart.bounding_box() or {"width": 500})["width"], "y": 100})
     notebook.page.wait_for_timeout(300)
@@ -159,6 +183,7 @@ def compared(camera: Camera) -> None:
     view = notebook.view(3)
     view.get_by_role("button", name="Compare").click()
     view.get_by_role("checkbox").first.check()
+    notebook.page.keyboard.press("Escape")
     notebook.page.wait_for_timeout(1_500)
     camera.take(view, "compare")
     view.get_by_role("button", name="Decks").click()
@@ -191,7 +216,11 @@ PICTURES: dict[str, Callable[[Camera], None]] = {"running": running, "failed": f
 
 def main(names: list[str]) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "root") as served, chromium() as browser:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server(Path(folder) / "root") as served,
+        chromium() as browser,
+    ):
         for name in names or PICTURES:
             PICTURES[name](Camera(served, browser))
 

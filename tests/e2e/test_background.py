@@ -97,7 +97,7 @@ def test_logs_and_show_tell_what_it_wrote(notebook: Notebook) -> None:
         "--- rank 0", "from 0", "0", "", "--- rank 1", "from 1", "10", "",
     ]  # fmt: skip
     shown = notebook.ok("run.show()")
-    assert "Succeeded" in shown.lines()[0]
+    assert "succeeded" in shown.lines()[0]
     assert shown.lines()[2].split() == ["0", "succeeded", "0"]
     assert shown.mimes() == {"text/plain", "text/html"}
 

@@ -182,3 +182,17 @@ def test_decks_outlive_the_kernel(new_notebook: Notebook) -> None:
     page = new_notebook.ok("qd.runs()['kept'].decks.merged('x')").html
     assert "rank 0" in page
     assert "rank 1" in page
+
+
+def test_a_deck_in_a_variable_belongs_to_the_cell_that_adds_to_it(notebook: Notebook) -> None:
+    notebook.ok("%%distributed --name makes\nheld = qd.Deck('held'); full = qd.Deck('full', 'first')")
+    ran = notebook.ok(
+        "%%distributed --name adds\nheld.append('now'); full.append('second')\n"
+        "print([deck.name for deck in qd.current().decks])"
+    )
+    assert "['held', 'full']" in ran.text
+
+    both = "[{n: d.html for n, d in qd.runs()[name].decks[1].items()} for name in ('makes', 'adds')]"
+    assert notebook.ok(both).text == "[{'full': 'first'}, {'held': 'now', 'full': 'first\\nsecond'}]"
+    assert not [folder for folder in folder_of(notebook, "makes").parent.iterdir()
+                if not (folder / "run.json").exists()]  # fmt: skip

@@ -264,6 +264,12 @@ def test_ranks_that_raise_differently_are_both_named(notebook: Notebook) -> None
     the_next_cell_works(notebook)
 
 
+def test_an_error_that_is_its_own_cause_is_an_error_like_any_other(notebook: Notebook) -> None:
+    ran = notebook.fails("%%distributed\nboom = ValueError('boom')\nraise boom from boom")
+    assert ran.traceback.startswith("ranks 0\u20131 raised ValueError: boom")
+    the_next_cell_works(notebook)
+
+
 def test_four_ranks_are_released_when_one_raises(notebook: Notebook) -> None:
     notebook.ok("%workers restart -n 4")
     prepare(notebook)

@@ -137,6 +137,18 @@ assert "ValueError: one" in shown and "KeyError: 'two'" in shown and "quarterdec
 """)
 
 
+def test_an_error_that_is_its_own_cause_is_an_error_like_any_other(notebook: Notebook) -> None:
+    notebook.ok("""
+@qd.distributed(two)
+def rings():
+    boom = ValueError("boom")
+    raise boom from boom
+
+error = raised_by(rings)
+assert type(error) is ValueError and error.args == ("boom",)
+""")
+
+
 def test_every_rank_s_outcome_is_there_after_a_failure(notebook: Notebook) -> None:
     notebook.ok("""
 began = time.time_ns()

@@ -111,6 +111,8 @@ def test_latest_is_the_newest_like_this_cell_that_has_a_checkpoint(notebook: Not
     notebook.ok(train("--fresh --name steady --as steady"))
     notebook.ok("%%distributed -n 1 --fresh --name steady\nprint('saves nothing')")
     notebook.ok(train("--fresh --name other"))
+    notebook.ok(train("--resume steady --as run"))
+    notebook.ok("assert run.parent is steady")
     notebook.ok(train("--resume latest --name steady --as run"))
     notebook.ok("assert run.parent is steady")
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,8 +21,9 @@ from typing import Any
 import pytest
 import torch
 
-from quarterdeck.checkpoints import joining, saver
+from quarterdeck.checkpoints import joining, saver, staging
 from quarterdeck.checkpoints.listing import Checkpoints
+from quarterdeck.checkpoints.local import LocalPlace
 from quarterdeck.checkpoints.problems import CheckpointError
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
@@ -264,6 +269,52 @@ def test_nothing_is_pruned_before_the_new_one_is_there(
     assert steps(here) == [1]
 
 
+def test_pruning_leaves_copies_that_somebody_made(here: Context) -> None:
+    model = torch.nn.Linear(1, 1)
+    save_checkpoint(model, step=1, wait=True)
+    folder = here.run_dir / "checkpoints"
+    shutil.copytree(folder / "step-00000001", folder / "the-good-one")
+    shutil.copytree(folder / "step-00000001", folder / "step-00000099")
+    for step in (2, 3):
+        save_checkpoint(model, step=step, keep_last=1, wait=True)
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        "step-00000003", "step-00000099", "the-good-one"
+    ]  # fmt: skip
+
+
+def test_what_another_rank_has_pruned_meanwhile_is_no_error(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torch.nn.Linear(1, 1)
+    for step in (1, 2):
+        save_checkpoint(model, step=step, wait=True)
+    remove = LocalPlace.remove
+
+    def too_late(place: LocalPlace, name: str) -> None:
+        remove(place, name)
+        remove(place, name)
+
+    monkeypatch.setattr(LocalPlace, "remove", too_late)
+    save_checkpoint(model, step=3, keep_last=1, wait=True)
+    assert steps(here) == [3]
+
+
+def test_a_draft_on_a_file_system_without_locks_is_left_alone_for_a_day(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    folder = here.run_dir / "checkpoints"
+    for name, age_s in (("a", 3_600), ("b", 100_000)):
+        draft = folder / f".step-00000001.{name}.qd-tmp"
+        draft.mkdir(parents=True)
+        os.utime(draft, (time.time() - age_s,) * 2)
+    save_checkpoint(torch.nn.Linear(1, 1), step=2, wait=True)
+    assert sorted(os.listdir(folder)) == [".step-00000001.a.qd-tmp", "step-00000002"]
+
+
 def test_a_step_saved_anew_takes_the_place_of_the_old_and_stays_pinned(here: Context) -> None:
     for value in (1.0, 2.0):
         save_checkpoint({"x": torch.tensor(value)}, step=5, wait=True)
@@ -319,6 +370,33 @@ def test_the_copys_memory_is_used_again(here: Context) -> None:
     assert places[0] == places[1] == places[2]
     save_checkpoint(torch.nn.Linear(2, 2), step=9, wait=True)
     assert len(saver.saver._staging._kept) == 1  # and given back when there is nothing to put into it
+
+
+def test_a_signal_handler_may_save_in_the_middle_of_a_save(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, asked = staging.Staging.end, []
+
+    def interrupted(memory: staging.Staging) -> None:
+        if not asked:
+            asked.append(True)
+            signal.raise_signal(signal.SIGUSR1)
+        end(memory)
+
+    monkeypatch.setattr(staging.Staging, "end", interrupted)
+    others = {"x": torch.full((4,), 2.0)}
+    before = signal.signal(signal.SIGUSR1, lambda *_: save_checkpoint(others, step=2) and None)
+    try:
+        save_checkpoint({"x": torch.full((4,), 1.0)}, step=1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    flush()
+    for step in (1, 2):
+        loaded = load_checkpoint(step)
+        assert loaded is not None
+        assert loaded.model is not None
+        assert loaded.model["x"].tolist() == [float(step)] * 4
+    assert not saver.saver._is_saving
 
 
 def test_a_save_returns_before_it_is_written_and_the_next_waits(
@@ -466,6 +544,44 @@ def test_a_later_attempt_saves_its_steps_anew(here: Context) -> None:
     assert loaded is not None
     assert loaded.model is not None
     assert loaded.model["x"] == 1.0
+
+
+_SPAWNED = """
+import os, sys
+import torch, torch.distributed as dist, torch.multiprocessing as mp
+
+def train(rank, value, folder):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/{value}", rank=rank, world_size=2)
+    from quarterdeck.saving import save_checkpoint
+    save_checkpoint({"x": torch.full((2,), value)}, step=5, directory=folder, wait=True)
+    dist.barrier()
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for value in (1.0, 2.0):
+        mp.spawn(train, (value, sys.argv[1]), nprocs=2)
+"""
+
+
+def test_a_script_that_trains_twice_saves_twice(tmp_path: Path) -> None:
+    """Also where its pid is that of an earlier one, as in every new container."""
+    script = tmp_path / "train.py"
+    script.write_text(_SPAWNED)
+    subprocess.run([sys.executable, script, tmp_path], cwd=tmp_path, check=True, timeout=4 * DEADLINE_S)
+    loaded = load_checkpoint("latest", directory=tmp_path)
+    assert loaded is not None
+    assert loaded.model is not None
+    assert loaded.model["x"].tolist() == [2.0, 2.0]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(here: Context) -> None:
+    here.run_dir.mkdir(parents=True)
+    (here.run_dir / "checkpoints").write_bytes(b"")
+    work = lambda _: save_checkpoint({"x": torch.ones(1)}, step=1)  # noqa: E731
+    for text in _ranks(here, 2, work):
+        assert text.startswith("CheckpointError: rank ")
+        assert "could not save the checkpoint of step 1" in text
 
 
 def test_a_step_that_failed_may_be_offered_again(here: Context) -> None:

@@ -192,6 +192,17 @@ def test_a_page_of_all_ranks_is_bounded() -> None:
     assert html.count("Left out: a page of all ranks holds 20 MB.") == 2
 
 
+@pytest.mark.parametrize(
+    "reaching",
+    ["<img src=x ONERROR = 'x()'>", "<!-- not closed", "</section></main>", '<a href="javascript:x()">'],
+)
+def test_markup_that_reaches_beyond_its_rank_is_in_a_frame_of_its_own(reaching: str) -> None:
+    html = merged("x", {0: Body((reaching,)), 1: Body(("<b>position = 3</b>",))})
+    assert reaching not in html.replace("</section></main><script>", "", 1)
+    assert "<b>position = 3</b>" in html
+    assert html.count("<iframe") == 1
+
+
 def test_scripts_of_two_ranks_do_not_meet() -> None:
     bodies = {rank: Body((f"<script>const rank = {rank}</script>",)) for rank in (0, 1)}
     html = merged("x", bodies)

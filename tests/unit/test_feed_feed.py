@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import threading
 import time
@@ -371,6 +372,16 @@ def test_a_run_without_new_bytes_has_no_news_and_costs_next_to_nothing(tmp_path:
 
 
 # ---- answers
+
+
+def test_a_run_whose_folder_was_removed_is_not_followed_for_ever(run: Run, clock: Clock) -> None:
+    run.start()
+    feed = Feed(run.folder, clock=clock)
+    feed.whole()
+    shutil.rmtree(run.folder)
+    clock.now += 1
+    feed.news()
+    assert feed.over
 
 
 def test_a_zoom_is_answered_with_every_step(run: Run, clock: Clock) -> None:

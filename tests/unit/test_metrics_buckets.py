@@ -13,7 +13,7 @@ import pytest
 
 from quarterdeck.metrics.buckets import LIMIT, Grid
 from quarterdeck.metrics.format import Layout, definition, file_name
-from quarterdeck.metrics.series import Metrics
+from quarterdeck.metrics.series import Metrics, Points
 from quarterdeck.metrics.thinned import ThinnedMetrics, packed
 
 Row = tuple[int, float]
@@ -59,7 +59,10 @@ def live(folder: Path) -> ThinnedMetrics:
 
 def check(folder: Path, metrics: ThinnedMetrics, name: str = "loss", rank: int = 0) -> None:
     """Each bucket is what the full data, as `run.metrics` has it, gives for its steps."""
-    grid, full = metrics.grids[name], Metrics.read(folder)[name].points(rank)
+    check_line(metrics.grids[name], Metrics.read(folder)[name].points(rank), rank)
+
+
+def check_line(grid: Grid, full: Points, rank: int) -> None:
     found, width = points(grid, rank), 1 << grid.bits
     groups: dict[int, list[int]] = {}
     for place, step in enumerate(full.steps):

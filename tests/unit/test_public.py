@@ -40,6 +40,7 @@ def test_public_names() -> None:
         "Worker",
         "WorkersLost",
         "__version__",
+        "checkpoints",
         "current",
         "distributed",
         "load_checkpoint",

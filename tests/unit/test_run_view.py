@@ -78,7 +78,8 @@ def test_a_run_that_is_over_is_still_zoomed_into_and_compared(tmp_path: Path, se
     say(view, kind="zoom", name="loss", first_step=10, last_step=20)
     say(view, kind="wantruns")
     (zoom, buffers), (offered, _) = sent
-    assert [series["count"] for series in zoom["series"]] == [11] and len(buffers[0]) == 11 * 6 * 8
+    assert [series["count"] for series in zoom["series"]] == [11]
+    assert len(buffers[0]) == 11 * 6 * 8
     assert [other["name"] for other in offered["runs"]] == ["earlier"]
 
 
@@ -126,5 +127,6 @@ def test_nothing_is_sent_where_nobody_looks_and_all_when_somebody_does(
     assert sent == []
     say_from_a_subshell(view, kind="alive")
     curves = next(content for content, _ in sent if content["kind"] == "curves")
-    assert curves["whole"] and curves["series"][0]["count"] == 6
+    assert curves["whole"]
+    assert curves["series"][0]["count"] == 6
     run.end()

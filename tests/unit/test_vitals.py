@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -248,6 +249,29 @@ def test_the_loop_does_not_wait_for_a_sample(tmp_path: Path, monkeypatch: pytest
         return longest_s
 
     assert asyncio.run(asyncio.wait_for(run(), 20)) < 0.3
+
+
+def test_nobody_waits_for_a_driver_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def usage(*_: object) -> gpus.GpuUsage:
+        asked.set()
+        answer.wait(20)
+        return gpus.GpuUsage()
+
+    monkeypatch.setattr(gpus, "usage", usage)
+
+    async def run() -> None:
+        with sampled(Record(tmp_path), [Rank(0, os.getpid())]):
+            while not asked.is_set():
+                await asyncio.sleep(0.01)
+
+    began_s = time.monotonic()
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert time.monotonic() - began_s < 5
+    answer.set()
 
 
 def test_the_coordinator_loads_neither_psutil_nor_nvml() -> None:

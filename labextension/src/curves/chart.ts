@@ -53,6 +53,8 @@ export class Chart {
   private x: [number, number] = [0, 1];
   private y: Scale = linearScale(0, 1, 4);
   private empty = true;
+  /** Where the cross-hair is: it stays there while the curves grow. */
+  private pointed: number | null = null;
 
   constructor(
     readonly name: string,
@@ -91,12 +93,14 @@ export class Chart {
       u.setScale("y", { min: this.y.low, max: this.y.high });
       u.redraw(false, true);
     });
+    if (this.pointed !== null) this.point(this.pointed, false);
     this.tell();
   }
 
   /** Shows the cross-hair at x, or none; says the values if a key moved it. */
   point(x: number | null, spoken: boolean): void {
     const u = this.u;
+    this.pointed = x;
     const readings = x === null || !u ? [] : this.readings(x, u);
     this.cross.hidden = readings.length === 0;
     this.dots.replaceChildren();
@@ -386,8 +390,10 @@ function textWidth(ctx: CanvasRenderingContext2D, font: string, text: string): n
   let width = widths.get(key);
   if (width === undefined) {
     if (widths.size > 500) widths.clear();
+    const before = ctx.font; // uPlot remembers which one it has set
     ctx.font = font;
     widths.set(key, (width = ctx.measureText(text).width));
+    ctx.font = before;
   }
   return width;
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints, parse_metric
+from quarterdeck.checkpoints.paths import step_name
 from quarterdeck.checkpoints.places import Place
 from quarterdeck.errors import UsageError
 
@@ -18,16 +21,20 @@ def check(keep_last: int | None, keep_best: str | None) -> None:
 
 
 def prune(place: Place, newest: int, keep_last: int | None, keep_best: str | None) -> None:
-    """Remove what neither asks for. The newest one, pinned and damaged ones stay. Raises OSError."""
+    """Remove what neither asks for. The newest one, pinned and damaged ones stay, and what was not saved
+    under its name: a copy that somebody made. Raises OSError.
+    """
     if keep_last is None and keep_best is None:
         return
     checkpoints = Checkpoints(place)
-    kept = {newest} | {checkpoint.step for checkpoint in checkpoints.valid[-(keep_last or 1) :]}
+    own = [checkpoint for checkpoint in checkpoints.valid if checkpoint.name == step_name(checkpoint.step)]
+    kept = {newest} | {checkpoint.step for checkpoint in own[-(keep_last or 1) :]}
     if keep_best is not None and (best := _best(checkpoints, keep_best)) is not None:
         kept.add(best.step)
-    for checkpoint in checkpoints.valid:
+    for checkpoint in own:
         if checkpoint.step not in kept and not checkpoint.pinned:
-            place.remove(checkpoint.name)
+            with suppress(FileNotFoundError):  # another rank, or somebody in the browser, was faster
+                place.remove(checkpoint.name)
 
 
 def _best(checkpoints: Checkpoints, metric: str) -> Checkpoint | None:

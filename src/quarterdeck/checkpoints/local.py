@@ -23,6 +23,8 @@ from quarterdeck.checkpoints.sink import Sink
 
 _YOUNG_S = 60.0
 """A draft of this age may be about to be locked."""
+_OLD_S = 86_400.0
+"""Nobody writes on a file for so long."""
 
 
 class LocalContents:
@@ -63,6 +65,7 @@ class LocalDraft:
         self._folder = final.with_name(f".{final.name}.{key or uuid.uuid4().hex[:12]}{TMP}")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _locks.add(self._lock)
         with suppress(OSError):  # some network file systems
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
@@ -104,7 +107,8 @@ class LocalDraft:
     def leave(self) -> None:
         if self._lock >= 0:
             with suppress(OSError):
-                fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor, too
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process forked meanwhile may have it, too
+            _locks.discard(self._lock)
             os.close(self._lock)
             self._lock = -1
 
@@ -172,12 +176,14 @@ def _aside(final: Path) -> Path:
 
 def _is_left(draft: Path) -> bool:
     try:
-        return time.time() - draft.stat().st_mtime > _YOUNG_S and not _is_held(draft)
+        age_s = time.time() - draft.stat().st_mtime
     except OSError:
         return False
+    return age_s > _YOUNG_S and not _is_held(draft, otherwise=age_s < _OLD_S)
 
 
-def _is_held(draft: Path) -> bool:
+def _is_held(draft: Path, otherwise: bool = False) -> bool:
+    """`otherwise`: on a file system without locks."""
     try:
         descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -189,7 +195,7 @@ def _is_held(draft: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return otherwise
     finally:
         os.close(descriptor)
 
@@ -200,3 +206,18 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_locks: set[int] = set()
+"""Of this process's drafts."""
+
+
+def _in_child() -> None:
+    """A lock ends with the process that took it, not with the loaders of data that it has forked meanwhile."""
+    for descriptor in _locks:
+        with suppress(OSError):
+            os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)

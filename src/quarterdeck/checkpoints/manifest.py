@@ -138,7 +138,7 @@ def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
     for key, value in (metrics or {}).items():
         try:
-            number = float(value)
+            number = float(value.detach() if hasattr(value, "detach") else value)
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(
                 f"metrics[{key!r}] is {type(value).__name__}, and a checkpoint keeps numbers there.",

@@ -73,6 +73,7 @@ class Saver:
     def __init__(self) -> None:
         self._staging = Staging()
         self._lock = threading.RLock()
+        self._is_saving = False
         self._writer: threading.Thread | None = None
         self._error: CheckpointError | None = None
 
@@ -83,14 +84,24 @@ class Saver:
         CheckpointError for ranks that do not join. With `wait` it returns when the checkpoint is complete.
         """
         with self._lock:
-            self.flush()
-            joint = order.joint()
-            if joint is None:
-                self._save_alone(order, capture)
-            else:
-                self._save_jointly(order, joint, capture)
+            if self._is_saving:  # a signal handler, in the middle of a save: with memory of its own
+                Saver().save(order, capture, wait=True)
+                return
+            self._is_saving = True
+            try:
+                self._save(order, capture)
+            finally:
+                self._is_saving = False
             if wait:
                 self.flush()
+
+    def _save(self, order: Order, capture: Callable[[], Captured]) -> None:
+        self.flush()
+        joint = order.joint()
+        if joint is None:
+            self._save_alone(order, capture)
+        else:
+            self._save_jointly(order, joint, capture)
 
     def flush(self) -> None:
         """Returns when nothing is being written. Raises CheckpointError if the last save failed, once."""
@@ -110,7 +121,7 @@ class Saver:
             self._staging = Staging()
 
     def _save_alone(self, order: Order, capture: Callable[[], Captured]) -> None:
-        if order.saves is not None and not joining.claim(order.saves, order.shared_name):
+        if not _claimed(order):
             return
         try:
             snapshot = take(self._staging, capture(), order.rank, leads=True)
@@ -118,7 +129,9 @@ class Saver:
             self._start(order, draft, snapshot, None)
         except BaseException as error:
             _give_up(order)
-            raise _named(order, error) from error
+            if isinstance(error, OSError):
+                raise _not_written(order, error) from error
+            raise
 
     def _save_jointly(self, order: Order, joint: Joint, capture: Callable[[], Captured]) -> None:
         if joint.is_done():
@@ -131,7 +144,9 @@ class Saver:
             self._start(order, draft, snapshot, joint)
         except BaseException as error:
             joint.fail(_reason(error))
-            raise _named(order, error) from error
+            if isinstance(error, OSError):
+                raise _not_written(order, error) from error
+            raise
 
     def _start(self, order: Order, draft: Draft, snapshot: Snapshot, joint: Joint | None) -> None:
         """Not a daemon: the interpreter waits for it when it ends."""
@@ -204,6 +219,13 @@ def _complete(order: Order, draft: Draft, snapshot: Snapshot, parts: list[Part])
     draft.commit(seal(manifest))
 
 
+def _claimed(order: Order) -> bool:
+    try:
+        return order.saves is None or joining.claim(order.saves, order.shared_name)
+    except OSError as error:
+        raise _not_written(order, error) from error
+
+
 def _give_up(order: Order) -> None:
     if order.saves is not None:
         joining.release(order.saves, order.shared_name)
@@ -213,12 +235,8 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _named(order: Order, error: BaseException) -> BaseException:
-    """Errors of the disk say which checkpoint they cost; all others speak for themselves."""
-    return _not_written(order, error) if isinstance(error, OSError) else error
-
-
 def _not_written(order: Order, error: BaseException) -> CheckpointError:
+    """Which checkpoint an error of the disk has cost; other errors of a save speak for themselves."""
     what = f"rank {order.rank} could not save the checkpoint of step {order.step} to {order.place.path}"
     failed = CheckpointError(f"{what}: {_reason(error)}\nThe checkpoints before it are as they were.")
     failed.__cause__ = error

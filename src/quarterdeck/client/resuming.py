@@ -38,8 +38,9 @@ class Wanted(NamedTuple):
 
 
 def parent_of(which: Any, wanted: Wanted) -> Parent:
-    """`which`: "latest", a run (its id, name, or itself), or a path: a run's folder, one of checkpoints, or
-    one checkpoint (also itself). UsageError if there is nothing to continue from.
+    """`which`: "latest", a run (its id, itself, or a name: the newest of that name that has a checkpoint), or a
+    path: a run's folder, one of checkpoints, or one checkpoint (also itself). UsageError if there is nothing
+    to continue from.
     """
     place = getattr(which, "folder", None) or getattr(which, "path", None) or which
     text = os.fspath(place)
@@ -50,9 +51,9 @@ def parent_of(which: Any, wanted: Wanted) -> Parent:
     if text == "latest":
         return _latest(wanted, _runs(context))
     runs = _runs(context) if isinstance(place, str) else []
-    found = next((run for run in runs if text in (run.run_id, run.header.name, run.header.title)), None)
-    if found is not None:
-        return _of_run(found)
+    found = [run for run in runs if text in (run.run_id, run.header.name, run.header.title)]
+    if found:  # one that died before its first checkpoint is no obstacle
+        return _of_run(next((run for run in found if has_checkpoint(run.folder / "checkpoints")), found[0]))
     path = Path(context.cwd) / os.path.expanduser(text)
     if path.exists():
         return _of_path(Path(os.path.abspath(path)))

@@ -23,7 +23,7 @@ from quarterdeck.metrics.series import Metrics
 from quarterdeck.protocol.messages import Finished, Outcome
 from quarterdeck.store.format import HEADER, TERMINAL
 from quarterdeck.store.history import StoredRun, delete
-from quarterdeck.store.lineage import ancestors, parent_of
+from quarterdeck.store.lineage import parent_of
 from quarterdeck.worker.helper import ElasticWorkerResult
 
 if TYPE_CHECKING:
@@ -168,10 +168,7 @@ class Run:
         """What its ranks kept with `qd.log`, as of now: `run.metrics["loss"]`, `.to_pandas()`, `.last()`.
         Of a run that continues another (`--resume`) with that one's values, up to where it began.
         """
-        before: Metrics | None = None
-        for folder in reversed(list(ancestors(self.folder, self._stored.header))):
-            before = Metrics.read(folder, parent=before)
-        return Metrics.read(self.folder, self.world_size, parent=before)
+        return Metrics.of_run(self.folder, self._stored.header, self.world_size)
 
     def plot(self, names: str | Sequence[str] | None = None, **style: Any) -> Figure:
         """The curves as a matplotlib figure: all metrics, or those named ("val/" for all that begin so).

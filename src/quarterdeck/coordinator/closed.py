@@ -239,7 +239,7 @@ class ClosedRun:
     ) -> Finished:
         if self._stopped:
             raise Stopped
-        self._run = CellRun(workers, timeout_s, self._oom, self._tell, keep)
+        self._run = CellRun(workers, timeout_s, self._oom, self._tell, keep, self._record.saving)
         try:
             return await self._run.execute(raw, fds)
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.checkpoints.places import place_of
 from quarterdeck.coordinator.devices import Plan
 from quarterdeck.protocol.messages import (
     CallFunction,
@@ -69,6 +70,10 @@ class RunRecord:
     @property
     def folder(self) -> Path:
         return self._recorder.folder
+
+    def saving(self) -> bool:
+        """Whether a rank is writing a checkpoint of the run."""
+        return place_of(self.folder / "checkpoints").in_the_making()
 
     @property
     def notice(self) -> str:

@@ -26,13 +26,17 @@ collective.
 """
 STEP_S = 5.0
 """Between the harder steps of the ladder, as in design.md section 6."""
+SAVE_LIMIT_S = 300.0
+"""For a checkpoint that is being written when the ranks are stopped."""
+_LOOK_S = 0.2
 
 Reason = Literal["failure", "interrupt", "timeout"]
 
 
 class CellRun:
     """`execute` once; `stop` at any time, from the same loop. `tell` shows the notebook's reader a line;
-    `keep` gets every worker's own outcome with the descriptors that came with it, which it has to close.
+    `keep` gets every worker's own outcome with the descriptors that came with it, which it has to close;
+    `saving` says whether a checkpoint of theirs is being written.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class CellRun:
         oom: OomCounter,
         tell: Callable[[str], None],
         keep: Callable[[Outcome, list[int]], None] | None = None,
+        saving: Callable[[], bool] = lambda: False,
     ) -> None:
         self._workers = {worker.rank: worker for worker in workers}
         self._timeout_s = timeout_s
         self._oom = oom
         self._tell = tell
         self._keep = keep
+        self._saving = saving
         self._outcomes: dict[int, Outcome] = {}
         self._stopped: Reason | None = None
         self._ladder: asyncio.Task[None] | None = None
@@ -116,18 +122,31 @@ class CellRun:
         for worker in self._running():
             worker.tell(Release())
         await self._wait(1.0)
+        await self._wait_for_saves()
         self._announce("has not stopped yet; it is ended in 4 s, interrupt again to do it now")
         await self._wait(STEP_S - 1.0)
         self._end(signal.SIGTERM)
         await self._wait(STEP_S)
         self._end(signal.SIGKILL)
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> bool:
+        """Whether somebody asked for the next step meanwhile."""
         self._skip.clear()
         try:
-            await asyncio.wait_for(self._skip.wait(), seconds)
+            return await asyncio.wait_for(self._skip.wait(), seconds)
         except TimeoutError:
-            pass
+            return False
+
+    async def _wait_for_saves(self) -> None:
+        """What a rank has saved before it was stopped is worth more than a quick end."""
+        limit_s = time.monotonic() + SAVE_LIMIT_S
+        if self._saving():
+            self._announce(
+                "has not stopped yet: a checkpoint is being written, interrupt again not to wait for it"
+            )
+        while self._running() and self._saving() and time.monotonic() < limit_s:
+            if await self._wait(_LOOK_S):
+                return
 
     def _running(self) -> list[Worker]:
         return [worker for rank, worker in self._workers.items() if rank not in self._outcomes]

@@ -187,7 +187,8 @@ class Session:
         return finished, run.disturbed or self._needs_mending(finished.outcomes)
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
-        return CellRun(workers, cell.timeout_s, self._oom, tell)
+        saving = self.record.saving if self.record is not None else lambda: False
+        return CellRun(workers, cell.timeout_s, self._oom, tell, saving=saving)
 
     def _needs_mending(self, outcomes: Sequence[Outcome]) -> bool:
         owners = {worker.group for worker in self.workers()}

@@ -1,11 +1,13 @@
 """What the ranks of a run use of the machine, once a second into its folder. In the coordinator, in a thread
-of its own: neither /proc nor the driver may hold the loop that serves cells.
+of its own: neither /proc nor the driver may hold the loop that serves cells. Not in one that others wait for:
+a driver that has lost its device may never answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -48,19 +50,24 @@ def sampled(
     if record is None:
         yield
         return
-    task = asyncio.get_running_loop().create_task(_sample(record, Sampler(ranks, environ or {})))
+    ended = threading.Event()
+    sampler = Sampler(ranks, environ or {})
+    thread = threading.Thread(
+        target=_sample, args=(record, sampler, ended), name="quarterdeck-vitals", daemon=True
+    )
+    begin = asyncio.get_running_loop().call_later(_FIRST_S, thread.start)
     try:
         yield
     finally:
-        task.cancel()
+        begin.cancel()
+        ended.set()
 
 
-async def _sample(record: Record, sampler: Sampler) -> None:
-    await asyncio.sleep(_FIRST_S)
-    while True:
+def _sample(record: Record, sampler: Sampler, ended: threading.Event) -> None:
+    while not ended.is_set():
         if record.opened:
-            await asyncio.to_thread(sampler.sample, os.fspath(record.folder))
-        await asyncio.sleep(PERIOD_S)
+            sampler.sample(os.fspath(record.folder))
+        ended.wait(PERIOD_S)
 
 
 class _Cpu(NamedTuple):

@@ -48,7 +48,6 @@ class Deck:
     def __new__(cls, name: str, html: Any = "", auto_add_to_deck: bool = True) -> Deck:
         if not isinstance(name, str):
             raise TypeError(f"a deck's name is a str, not {type(name).__name__}")
-        name = name.encode("utf-8", "replace").decode()
         if not auto_add_to_deck:
             return super().__new__(cls)._begin(name, None)
         context = current()

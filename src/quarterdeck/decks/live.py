@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck.context import LOCAL, Context
@@ -24,6 +25,8 @@ from quarterdeck.store.home import keep_out_of_git
 INTERVAL_S = 0.1
 
 _lock = threading.RLock()  # a signal handler may append, too
+_writing = threading.RLock()
+"""Held from taking what waits to having written it: after `flush` nothing is still on its way."""
 _waiting: dict[Writer, float] = {}
 """What is to be written, and when, by the monotonic clock."""
 _thread: threading.Thread | None = None
@@ -133,11 +136,12 @@ def put(context: Context, name: str, parts: list[str]) -> None:
 
 def flush() -> None:
     """Writes all that waits. At the end of a cell, of a function, of the process."""
-    with _lock:
-        due = list(_waiting)
-        _waiting.clear()
-    for writer in due:
-        writer.write()
+    with _writing:
+        with _lock:
+            due = list(_waiting)
+            _waiting.clear()
+        for writer in due:
+            writer.write()
 
 
 def _append(path: Path, data: bytes, inode: int) -> None:
@@ -179,19 +183,21 @@ def _write_later() -> None:
             rest_s = min(_waiting.values()) - time.monotonic()
         if rest_s > 0:
             time.sleep(rest_s)
-        with _lock:
-            now_s = time.monotonic()
-            due = [writer for writer, due_s in _waiting.items() if due_s <= now_s]
+        with _writing:
+            with _lock:
+                now_s = time.monotonic()
+                due = [writer for writer, due_s in _waiting.items() if due_s <= now_s]
+                for writer in due:
+                    del _waiting[writer]
             for writer in due:
-                del _waiting[writer]
-        for writer in due:
-            writer.write()
+                with suppress(Exception):  # of the way to the coordinator: other decks wait for this thread
+                    writer.write()
 
 
 def _in_child() -> None:
     """Nothing of the parent's that its threads may have held."""
-    global _lock, _thread
-    _lock, _thread = threading.RLock(), None
+    global _lock, _writing, _thread
+    _lock, _writing, _thread = threading.RLock(), threading.RLock(), None
     _waiting.clear()
 
 

@@ -9,6 +9,7 @@ be shown in a frame with `sandbox="allow-scripts"` and nothing more. It tells th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
@@ -27,6 +28,13 @@ CSP = (
 SANDBOX = "allow-scripts"
 MERGED_BYTES = 20_000_000
 """Of the decks on a page of all ranks: it has to reach a browser in one piece."""
+_FAR = (
+    *("<script", "<style", "<base", "<iframe", "<link", "<meta", "<object", "<embed", "javascript:"),
+    *("<!--", "<template", "<textarea", "<xmp", "<plaintext", "<noscript"),
+    *("</section", "</main", "</body", "</html"),
+)
+"""Markup that reaches beyond its place: it acts on the whole page, or swallows what follows."""
+_HANDLER = re.compile(r"on[a-z]+\s*=")
 _HEIGHT_PX = 320
 """Of a frame in a notebook until its page has told its own, or where scripts do not run."""
 
@@ -145,9 +153,9 @@ def _inside(body: Body) -> str:
 
 
 def _may_meet(body: Body) -> bool:
-    """Whether what it holds could disturb another rank's on the same page: scripts and styles."""
+    """Whether what it holds could disturb another rank's on the same page."""
     return any(
-        mark in part.lower() for part in body.parts for mark in ("<script", "<style", "<base", "<iframe")
+        _HANDLER.search(text) or any(mark in text for mark in _FAR) for text in map(str.lower, body.parts)
     )
 
 

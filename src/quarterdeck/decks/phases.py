@@ -1,15 +1,9 @@
 """What each rank of a run did, and when: the run's events and the spans of its ranks as phases on one axis.
 Read in the kernel, at any time, also while the files grow.
-
-A line of `spans-attempt-A-rank-R.jsonl` is {"name", "start_unix_ns", "end_unix_ns", "depth"}; one without an
-end began there, and a later one with the same name and start has its end.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,9 +20,9 @@ from quarterdeck.store.format import (
     decode_event,
     decode_header,
 )
+from quarterdeck.store.spans import Span, span_files, spans_in
 
 START_UP, FIRST_STEP, RUNNING = "start-up", "first step", "running"
-_SPANS = re.compile(r"spans-attempt-(\d+)-rank-(\d+)\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -65,22 +59,12 @@ class _Attempt:
     """Of ranks."""
 
 
-def span_files(folder: Path) -> list[tuple[int, int, Path]]:
-    """(attempt, rank, path)."""
-    try:
-        names = [(entry.name, Path(entry.path)) for entry in os.scandir(folder)]
-    except OSError:
-        return []
-    found = ((_SPANS.fullmatch(name), path) for name, path in names)
-    return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
-
-
 def read_phases(folder: Path) -> Phases:
     """Never raises OSError."""
     attempts, ended = _attempts(folder)
     now = ended or time.time_ns()
     found = Phases(live=not ended, end_unix_ns=now)
-    spans = {(attempt, rank): _spans(path) for attempt, rank, path in span_files(folder)}
+    spans = {(attempt, rank): spans_in(path) for attempt, rank, path in span_files(folder)}
     for number, attempt in sorted(attempts.items()):
         later = [other.begun for n, other in attempts.items() if n > number and other.begun]
         stop = min(later, default=now)
@@ -146,33 +130,15 @@ def events(folder: Path) -> Iterator[Event]:
             yield event
 
 
-def _phases(
-    rank: int, attempt: _Attempt, spans: list[tuple[str, int, int | None, int]], end: int
-) -> list[Phase]:
+def _phases(rank: int, attempt: _Attempt, spans: list[Span], end: int) -> list[Phase]:
     """The spans, on the ground of what the run's events tell."""
     found = []
-    if attempt.begun and not any(name == START_UP for name, *_ in spans):
+    if attempt.begun and not any(span.name == START_UP for span in spans):
         found.append(Phase(rank, START_UP, attempt.begun, max(attempt.begun, attempt.running or end)))
     if attempt.running and end > attempt.running:
         found.append(Phase(rank, RUNNING, attempt.running, end, -1, open=rank not in attempt.ends))
-    for name, start, stop, depth in spans:
-        ended = max(start, end) if stop is None else max(start, stop)
-        found.append(Phase(rank, name, start, ended, depth, open=stop is None))
+    for span in spans:
+        stop = end if span.end_unix_ns is None else span.end_unix_ns
+        ended, depth = max(span.start_unix_ns, stop), max(0, span.depth)
+        found.append(Phase(rank, span.name, span.start_unix_ns, ended, depth, span.end_unix_ns is None))
     return found
-
-
-def _spans(path: Path) -> list[tuple[str, int, int | None, int]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
-    found: dict[tuple[str, int], tuple[str, int, int | None, int]] = {}
-    for line in lines:
-        try:
-            known = json.loads(line)
-            name, start, depth = str(known["name"]), int(known["start_unix_ns"]), int(known.get("depth", 0))
-            stop = known.get("end_unix_ns")
-            found[name, start] = (name, start, None if stop is None else int(stop), max(0, depth))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return list(found.values())

@@ -14,10 +14,11 @@ from quarterdeck.decks import fields
 from quarterdeck.decks.environment import environment, has_source, source
 from quarterdeck.decks.file import SUFFIX, Body, Label, read_body, read_label
 from quarterdeck.decks.page import merged, page, whole
-from quarterdeck.decks.phases import read_phases, span_files
+from quarterdeck.decks.phases import read_phases
 from quarterdeck.decks.render.html import note
 from quarterdeck.decks.timeline import drawn
 from quarterdeck.store.format import EVENTS, HEADER
+from quarterdeck.store.spans import span_files
 
 _ATTEMPT = re.compile(r"attempt-(\d+)")
 _RANK = re.compile(r"rank-(\d+)")

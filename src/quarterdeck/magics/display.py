@@ -55,7 +55,8 @@ class ShellSink:
 def _bundle_of(widget: Any) -> Bundle:
     data: Any = widget._repr_mimebundle_()
     bundle: Bundle = data[0] if isinstance(data, tuple) else data
-    return bundle
+    # Without a page, as on GitHub, it would say "<RunView object>" above what a saved notebook shows.
+    return {**bundle, "text/plain": ""}
 
 
 def draws_widgets(namespace: dict[str, Any]) -> bool:

@@ -19,6 +19,8 @@ from quarterdeck.metrics import table
 from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import Columns, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
+from quarterdeck.store.format import RunHeader
+from quarterdeck.store.lineage import ancestors
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -85,8 +87,7 @@ class Series:
         if rank is None:
             return sum(map(self.last, self.ranks)) / len(self.ranks)
         points = self.points(rank)
-        latest = max(range(len(points.times)), key=points.times.__getitem__)
-        return points.values[latest]
+        return points.values[points.times.index(max(points.times))]
 
     def over_ranks(self, combine: Callable[[Sequence[float]], float], column: str = "values") -> OverRanks:
         """`combine` of a column of all ranks, step by step."""
@@ -130,6 +131,23 @@ class Metrics:
         metrics = cls(folder, world_size, cls.read(parent) if isinstance(parent, Path) else parent)
         metrics.refresh()
         return metrics
+
+    @classmethod
+    def of_run(cls, folder: Path, header: RunHeader, world_size: int = 0) -> Metrics:
+        """With those of all the runs that it continues."""
+        before: Metrics | None = None
+        for ancestor in reversed(list(ancestors(folder, header))):
+            before = cls.read(ancestor, parent=before)
+        return cls.read(folder, world_size, before)
+
+    @property
+    def own(self) -> Metrics:
+        """Without those of the runs that it continues."""
+        if self.parent is None:
+            return self
+        alone = Metrics(self.folder, self.world_size)
+        alone._files = self._files
+        return alone
 
     def refresh(self) -> bool:
         """True if there was something new."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quarterdeck.metrics.buckets import Grid, Part, Records, between
-from quarterdeck.metrics.format import attempt_and_rank
+from quarterdeck.metrics.chain import Chain, Link
 from quarterdeck.metrics.reader import Columns, MetricFile
 
 if TYPE_CHECKING:
@@ -31,39 +30,44 @@ class NotFinite(NamedTuple):
 
 
 class ThinnedMetrics:
-    """The metrics of a run, as of the last `refresh`."""
+    """The metrics of a run, as of the last `refresh`; joined as `Metrics` joins them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.grids: dict[str, Grid] = {}
         self.not_finite: dict[tuple[str, int], NotFinite] = {}
-        """By metric and rank."""
+        """By metric and rank; what this run itself has logged."""
         self.last_steps: dict[int, int] = {}
-        """By rank, of what it logged last."""
+        """By rank, of what it logged last in this run."""
         self.began_unix_ns = 0
-        """Of the first value; 0 without one."""
+        """Of the first value, also of a run that this one continues; 0 without one."""
         self.renewed = False
         """Everything was read anew, as files were not those that they had been; the caller sets it back."""
-        self._files: dict[str, MetricFile] = {}
-        self._sizes: dict[str, int] = {}
-        self._taken: dict[tuple[str, int], tuple[Columns, int]] = {}
-        """By file and layout: how many of its records are in the grids."""
+        self._chain = Chain(folder)
+        self._taken: dict[tuple[Path, int], tuple[Columns, int]] = {}
+        """By file and layout: how many of its records are in the grids, or are a later run's."""
 
     @property
     def names(self) -> list[str]:
         """In the order of `Metrics.names`."""
         return sorted(self.grids, key=lambda name: (name.rpartition("/")[0], name))
 
+    def follow(self, ancestors: Iterable[Path]) -> None:
+        """The folders of the runs that this one continues, the latest first (`lineage.ancestors`)."""
+        self._chain.follow(ancestors)
+
     def refresh(self) -> bool:
         """True if there was something new."""
-        new = [file for file in self._grown() if file.refresh()]
+        new = [(link, file) for link, file in self._chain.grown() if file.refresh()]
         if not new:
             return False
-        if any(self._is_another(file) for file in new):
-            self._start_over()
-            new = list(self._files.values())
-        for file in sorted(new, key=lambda file: (file.rank, file.attempt)):
-            self._take(file)
+        if any(self._is_another(file) for _, file in new):
+            self._chain.forget()
+            new = self._start_over()
+        if self._chain.begins(list(self._first_steps(new))) and self._taken:
+            new = self._start_over()
+        for link, file in sorted(new, key=lambda pair: (pair[1].rank, pair[1].attempt)):
+            self._take(link, file)
         return True
 
     def zoom(self, name: str, first: float, last: float) -> Grid | None:
@@ -79,66 +83,65 @@ class ThinnedMetrics:
 
     # ---- reading
 
-    def _grown(self) -> Iterator[MetricFile]:
-        try:
-            entries = [e for e in os.scandir(self.folder) if attempt_and_rank(e.name)]
-            sizes = {entry.name: entry.stat().st_size for entry in entries}
-        except OSError:
-            return
-        for name, size in sizes.items():
-            if size != self._sizes.get(name, 0):
-                self._sizes[name] = size
-                if name not in self._files:
-                    self._files[name] = MetricFile(self.folder / name)
-                yield self._files[name]
-
     def _is_another(self, file: MetricFile) -> bool:
         now = {columns.layout.id: columns for columns in file.columns}
         return any(
-            name == file.path.name and now.get(id) is not columns
-            for (name, id), (columns, _) in self._taken.items()
+            path == file.path and now.get(id) is not columns
+            for (path, id), (columns, _) in self._taken.items()
         )
 
-    def _start_over(self) -> None:
+    def _start_over(self) -> list[tuple[Link, MetricFile]]:
         self.grids, self._taken = {}, {}
         self.not_finite, self.last_steps = {}, {}
+        self.began_unix_ns = 0
         self.renewed = True
+        return self._chain.all()
 
-    def _take(self, file: MetricFile) -> None:
-        parts: dict[str, list[Records]] = {}
+    def _untaken(self, file: MetricFile) -> Iterator[tuple[Columns, int]]:
+        """Columns with records that are new, and where those begin."""
         for columns in file.columns:
-            key = file.path.name, columns.layout.id
-            _, start = self._taken.get(key, (columns, 0))
-            end = len(columns.steps)
-            self._taken[key] = columns, end
-            if end > start:
-                self._taken_part(file.rank, columns, start, end, parts)
-        for name, records in parts.items():
-            self._put(name, file.rank, _by_time(records))
+            _, start = self._taken.get((file.path, columns.layout.id), (columns, 0))
+            if start < len(columns.steps):
+                yield columns, start
 
-    def _taken_part(
-        self, rank: int, columns: Columns, start: int, end: int, parts: dict[str, list[Records]]
-    ) -> None:
-        steps, times = _ints(columns.steps, start, end), _ints(columns.times, start, end)
-        self.last_steps[rank] = int(steps[-1])
-        self.began_unix_ns = min(self.began_unix_ns or int(times[0]), int(times[0]))
-        for name, values in zip(columns.layout.names, columns.values, strict=True):
-            parts.setdefault(name, []).append(Records(steps, times, _floats(values, start, end)))
+    def _first_steps(self, new: Iterable[tuple[Link, MetricFile]]) -> Iterator[tuple[Link, int]]:
+        for link, file in new:
+            for columns, start in self._untaken(file):
+                yield link, int(_ints(columns.steps, start, len(columns.steps)).min())
+
+    def _take(self, link: Link, file: MetricFile) -> None:
+        own = link.folder == self.folder
+        parts: dict[str, list[Records]] = {}
+        for columns, start in self._untaken(file):
+            end = len(columns.steps)
+            self._taken[file.path, columns.layout.id] = columns, end
+            for name, records in _counting(link, columns, columns.layout.names, start, end):
+                if own:
+                    self.last_steps[file.rank] = int(records.steps[-1])
+                first = int(records.times[0])
+                self.began_unix_ns = min(self.began_unix_ns or first, first)
+                parts.setdefault(name, []).append(records)
+        for name, several in parts.items():
+            records = _by_time(several)
+            if own:
+                self._look(name, file.rank, records)
+            self._put(name, file.rank, records)
 
     def _put(self, name: str, rank: int, records: Records) -> None:
-        self._look(name, rank, records)
         grid = self.grids.setdefault(name, Grid())
         grid.take(rank, records, lambda first, last: between(self._all(name, rank), first, last))
 
     def _all(self, name: str, rank: int) -> Iterator[Records]:
-        """Attempt by attempt. The columns must not grow while one of these is held: they are views."""
-        files = sorted(self._files.values(), key=lambda file: file.attempt)
-        for file in files:
+        """Run by run, attempt by attempt. The columns must not grow while one of these is held: they are
+        views.
+        """
+        for link, file in self._chain.all():
             if file.rank == rank:
                 found = [
-                    Records(_ints(c.steps), _ints(c.times), _floats(c.values[c.layout.names.index(name)]))
-                    for c in file.columns
-                    if name in c.layout.names and len(c.steps)
+                    records
+                    for columns in file.columns
+                    if name in columns.layout.names and len(columns.steps)
+                    for _, records in _counting(link, columns, [name])
                 ]
                 if found:
                     yield _by_time(found)
@@ -171,6 +174,19 @@ def packed(part: Part, began_unix_ns: int) -> bytes:
     steps, times, *values = part.columns
     ms = np.maximum(times - began_unix_ns, 0) / 1e6
     return np.concatenate([steps, ms, *values], dtype="<f8").tobytes()
+
+
+def _counting(
+    link: Link, columns: Columns, names: Iterable[str], start: int | None = None, end: int | None = None
+) -> Iterator[tuple[str, Records]]:
+    """Of a part of the records, or of all, those that are not a later run's; nothing if there are none."""
+    steps, times = _ints(columns.steps, start, end), _ints(columns.times, start, end)
+    here = slice(None) if int(steps.max()) < link.end else steps < link.end
+    steps, times = steps[here], times[here]
+    if len(steps):
+        for name in names:
+            values = columns.values[columns.layout.names.index(name)]
+            yield name, Records(steps, times, _floats(values, start, end)[here])
 
 
 def _by_time(parts: Sequence[Records]) -> Records:

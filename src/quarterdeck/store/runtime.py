@@ -38,8 +38,7 @@ def listen(keeper: Keeper) -> tuple[socket.socket, str]:
 
 
 def connect(keeper: Keeper) -> socket.socket:
-    """To the coordinator of a detached run. Raises OSError if it is not there, or another than it should be.
-    """
+    """To the coordinator of a detached run. Raises OSError if it is not there, or is another one."""
     path = Path(keeper.socket)
     _check(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -7,6 +7,7 @@ start and depth the later one counts. One that stays null was cut off: its proce
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -27,21 +28,23 @@ def spans_name(attempt: int, rank: int) -> str:
     return f"spans-attempt-{attempt}-rank-{rank}.jsonl"
 
 
-def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
-    """By rank, in order of their starts. Damaged lines are left out; never raises OSError."""
-    found = {}
+def span_files(folder: Path) -> list[tuple[int, int, Path]]:
+    """(attempt, rank, path). Never raises OSError."""
     try:
-        paths = sorted(folder.glob(spans_name(attempt, 0).replace("rank-0", "rank-*")))
+        names = os.listdir(folder)
     except OSError:
-        return {}
-    for path in paths:
-        known = _FILE.fullmatch(path.name)
-        if known:
-            found[int(known[2])] = _spans(path)
-    return dict(sorted(found.items()))
+        return []
+    found = ((_FILE.fullmatch(name), folder / name) for name in names)
+    return sorted((int(known[1]), int(known[2]), path) for known, path in found if known)
 
 
-def _spans(path: Path) -> list[Span]:
+def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
+    """By rank; each as `spans_in` gives them."""
+    return {rank: spans_in(path) for number, rank, path in span_files(folder) if number == attempt}
+
+
+def spans_in(path: Path) -> list[Span]:
+    """In order of their starts. Damaged lines are left out; never raises OSError."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:

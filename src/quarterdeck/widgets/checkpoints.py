@@ -4,9 +4,11 @@ looks at it, and threads for what takes a while. Made by the magics' sink.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,12 @@ class CheckpointBrowser(anywidget.AnyWidget):
 
     def _tell(self, messages: Iterable[ToBrowser]) -> None:
         for message in messages:
-            self.send(msgspec.to_builtins(message))
+            content = msgspec.to_builtins(message)
+            try:
+                self.send(content)
+            except UnicodeEncodeError:  # a file's name may hold what UTF-8 cannot
+                text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+                self.send(json.loads(text))
 
     def _follow(self) -> None:
         with self._lock:
@@ -73,7 +80,8 @@ class CheckpointBrowser(anywidget.AnyWidget):
         """The thread, as long as somebody looks."""
         self._feed.sweep()
         while True:
-            self._tell(self._feed.news())
+            with suppress(Exception):  # a page that cannot be reached ends nothing here
+                self._tell(self._feed.news())
             time.sleep(_TICK_S)
             with self._lock:
                 if self.comm is None or time.monotonic() - self._heard_s > _NOBODY_S:

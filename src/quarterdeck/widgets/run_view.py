@@ -53,7 +53,8 @@ class RunView(anywidget.AnyWidget):
             try:
                 self.send(content, buffers)
             except UnicodeEncodeError:  # a metric's name may hold what UTF-8 cannot
-                self.send(json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace")), buffers)
+                text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+                self.send(json.loads(text), buffers)
 
 
 class _Line:
@@ -104,7 +105,7 @@ class _Line:
             wait_s = max(_UNHEARD_S, _UNHEARD_SHARE * (now - began_s))
             unheard = not self._heard_s and now - whole_s >= wait_s
             whole_s = now if unheard else whole_s
-            with suppress(Exception), self._lock:  # of the page's side: the thread ends with its run, not before
+            with suppress(Exception), self._lock:  # a page that cannot be reached ends nothing here
                 if unheard:
                     self._send(feed.whole())
                 news = feed.news()

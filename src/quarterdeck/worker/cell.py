@@ -30,6 +30,8 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
         interrupts.arm()
         result: Any = shell.run_cell(cell.code, store_history=False)  # type: ignore[no-untyped-call]
         error = result.error_before_exec or result.error_in_exec
+        if error is not None:
+            interrupts.disarm()  # it would replace what has happened, and cost what is being saved
         finish_saves(error)
     except CheckpointError as failed:
         error = failed
@@ -122,7 +124,17 @@ def forget_traceback(error: BaseException | None) -> None:
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             setattr(sys, name, None)
-    seen: Any = error
-    while seen is not None:
-        seen.__traceback__ = None
-        seen = seen.__cause__ or seen.__context__
+    for one in chain(error):
+        one.__traceback__ = None
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """It and what it came from, each once: `raise error from error` makes a ring."""
+    found: dict[int, BaseException] = {}
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in found:
+            found[id(one)] = one
+            waiting += [one.__context__, one.__cause__]
+    return list(found.values())

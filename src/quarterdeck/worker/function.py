@@ -18,7 +18,7 @@ from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.pickler import dumps, load_function, loads
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
-from quarterdeck.worker.cell import finish_saves, forget_traceback, know_sources, outcome_of
+from quarterdeck.worker.cell import chain, finish_saves, forget_traceback, know_sources, outcome_of
 from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
@@ -42,6 +42,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
         result = _spawn(shell, call, memfd)
         finish_saves()
     except BaseException as raised:
+        interrupts.disarm()  # it would replace what has happened, and cost what is being saved
         error = raised
         finish_saves(raised)
         installed = _was_loaded(raised)
@@ -91,9 +92,7 @@ def _render(shell: WorkerShell, error: BaseException) -> None:
 
 def _holds_group(error: BaseException | None) -> bool:
     """Whether it, or one that it came from, is an ExceptionGroup."""
-    while error is not None and not isinstance(error, BaseExceptionGroup):
-        error = error.__context__
-    return error is not None
+    return any(isinstance(one, BaseExceptionGroup) for one in chain(error))
 
 
 # ---- what comes back

@@ -29,7 +29,8 @@ from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteRe
 from quarterdeck.worker.guard import die_with
 
 _FIRST = ("torch", "torch.distributed", "IPython", "quarterdeck.worker.serve", "quarterdeck.worker.group")
-# Imported lazily by torch, 2-3 s at the first DDP() or optimizer of a worker that does not have them.
+# Imported lazily, by torch above all: 2-3 s at the first DDP() or optimizer of a worker that does not have
+# them.
 _LATER = (
     "torch._dynamo",
     "torch.nn.parallel.distributed",
@@ -39,6 +40,8 @@ _LATER = (
     "torch.distributed.device_mesh",
     "torch.distributed.tensor",
     "torch.distributed.checkpoint",
+    "quarterdeck.decks.arguments",
+    "quarterdeck.saving",
 )
 _FIRST_REQUESTS_S = 0.1
 """A cell that waits since the cold start asks for its workers this soon; the next import takes a second."""

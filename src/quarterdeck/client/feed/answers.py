@@ -83,10 +83,7 @@ class Answers:
 
     def compared_news(self) -> list[Sent]:
         return [
-            message
-            for book, run in self._compared.values()
-            if not run.terminal
-            for message in book.news(run.started_unix_ns)
+            message for book, run in self._compared.values() if not run.terminal for message in book.news(run)
         ]
 
     def _earlier(self, mine: StoredRun) -> list[StoredRun]:
@@ -113,7 +110,7 @@ class Answers:
 
 def _whole(book: CurveBook, run: StoredRun) -> Iterator[Sent]:
     run.refresh()
-    yield from book.whole(run.started_unix_ns)
+    yield from book.whole(run)
 
 
 def _same_notebook(run: StoredRun, mine: StoredRun) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from quarterdeck.client.feed.messages import Curves, Detail, SeriesHead, ToBrowser
 from quarterdeck.metrics.thinned import ThinnedMetrics, packed
+from quarterdeck.store.history import StoredRun
+from quarterdeck.store.lineage import ancestors
 
 if TYPE_CHECKING:
     from quarterdeck.metrics.buckets import Grid
@@ -22,29 +24,36 @@ Sent = tuple[ToBrowser, bytes]
 
 
 class CurveBook:
-    """The curves of one run. `only_means`: of a run that another one is compared with."""
+    """The curves of one run, joined with those of the runs that it continues. `only_means`: of a run that
+    another one is compared with.
+    """
 
     def __init__(self, run_id: str, folder: Path, only_means: bool = False) -> None:
         self.run_id = run_id
         self.metrics = ThinnedMetrics(folder)
         self._only_means = only_means
+        self._joined = False
+        """It is known which runs this one continues."""
+        self._continues = False
         self._began_unix_ns = 0
         self._told = False
 
-    def whole(self, began_unix_ns: int) -> list[Sent]:
-        """All there is. `began_unix_ns`: of the run; 0 if it is not known."""
+    def whole(self, run: StoredRun | None) -> list[Sent]:
+        """All there is. `run`: None while nobody has put it on record."""
+        self._join(run)
         self.metrics.refresh()
         self._changes()
         self.metrics.renewed = False
-        self._began_unix_ns, self._told = began_unix_ns, True
+        self._began_unix_ns, self._told = self._began(run), True
         every = {name: self.metrics.grids[name].everything() for name in self.metrics.names}
         return self._messages(every, whole=True)
 
-    def news(self, began_unix_ns: int) -> list[Sent]:
+    def news(self, run: StoredRun | None) -> list[Sent]:
         """What changed since the last call of either."""
+        self._join(run)
         grew = self.metrics.refresh()
-        if not self._told or self.metrics.renewed or began_unix_ns != self._began_unix_ns:
-            return self.whole(began_unix_ns) if grew or self.metrics.grids else []
+        if not self._told or self.metrics.renewed or self._began(run) != self._began_unix_ns:
+            return self.whole(run) if grew or self.metrics.grids else []
         return self._messages(self._changes(), whole=False) if grew else []
 
     def zoom(self, name: str, first: float, last: float) -> Sent:
@@ -52,6 +61,18 @@ class CurveBook:
         series = list(self._series({name: grid}, {name: grid.everything()})) if grid is not None else []
         detail = Detail(name=name, first_step=first, last_step=last, series=[head for head, _ in series])
         return detail, b"".join(data for _, data in series)
+
+    def _join(self, run: StoredRun | None) -> None:
+        if run is not None and not self._joined:
+            before = list(ancestors(run.folder, run.header))
+            self.metrics.follow(before)
+            self._joined, self._continues = True, bool(before)
+
+    def _began(self, run: StoredRun | None) -> int:
+        """Of the run; of what it continues, if that is shown; 0 if it is not known."""
+        began = run.started_unix_ns if run is not None else 0
+        first = self.metrics.began_unix_ns
+        return min(began, first) if self._continues and first else began
 
     def _changes(self) -> dict[str, dict[int | None, int]]:
         return {name: self.metrics.grids[name].changes() for name in self.metrics.names}

@@ -27,6 +27,8 @@ class FactBook:
 
     def __init__(self, folder: Path, safely: Safely) -> None:
         self.run: StoredRun | None = None
+        self.gone = False
+        """Somebody has removed the run's folder."""
         self.facts = Facts()
         self._folder = folder
         self._safely = safely
@@ -42,6 +44,7 @@ class FactBook:
         run = self.run
         heads = self._safely("decks", self.decks.heads, [])
         seen = _look(self._folder)
+        self.gone = run is not None and not seen and _is_gone(self._folder)
         changed = (
             self._again
             or seen != self._seen
@@ -72,6 +75,17 @@ class FactBook:
         facts.paces = self._safely("pace", lambda: self._paces.refresh(attempt), {})
         facts.steps_per_s = self._paces.steps_per_s
         facts.bars = self._safely("progress", lambda: read_progress(folder, attempt), {})
+
+
+def _is_gone(folder: Path) -> bool:
+    """Not where it only cannot be read at the moment."""
+    try:
+        os.stat(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _look(folder: Path) -> _Seen:

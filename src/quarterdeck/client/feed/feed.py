@@ -59,7 +59,7 @@ class Feed:
         """`folder` need not be there yet, nor a run's."""
         self.folder = folder
         self.over = False
-        """The run has ended, and all that it left was given."""
+        """The run has ended, and all that it left was given; or its folder is gone."""
         self._control = control or Control()
         self._clock = clock
         self._lock = RLock()
@@ -81,7 +81,7 @@ class Feed:
             ended = self._has_ended()
             self._read_lines(ended)
             sent: list[Sent] = [
-                *self._safely("curves", lambda: self._curves.whole(self._began()), _nothing()),
+                *self._safely("curves", lambda: self._curves.whole(self._facts.run), _nothing()),
                 *self._safely("curves", self._answers.compared_whole, _nothing()),
                 (self._lines.whole(), b""),
             ]
@@ -135,7 +135,7 @@ class Feed:
 
     def _new_curves(self, now: float) -> list[Sent]:
         start = time.perf_counter()
-        sent = self._safely("curves", lambda: self._curves.news(self._began()), _nothing())
+        sent = self._safely("curves", lambda: self._curves.news(self._facts.run), _nothing())
         sent += self._safely("curves", self._answers.compared_news, _nothing())
         pause_s = (time.perf_counter() - start) / _SHARE
         self._due["curves"] = now + min(max(CURVES_EVERY_S, pause_s), STATE_EVERY_S)
@@ -170,12 +170,9 @@ class Feed:
 
     # ---- inside
 
-    def _began(self) -> int:
-        return self._facts.run.started_unix_ns if self._facts.run is not None else 0
-
     def _has_ended(self) -> bool:
         run = self._facts.run
-        if run is None or not run.terminal:
+        if run is None or not (run.terminal or self._facts.gone):
             return False
         if self._end_seen_s is None:
             self._end_seen_s = self._clock()

@@ -131,8 +131,10 @@ def _progress(facts: Facts) -> Progress | None:
 
 def _ranks(run: StoredRun | None, facts: Facts, last_line: Callable[[int], str]) -> list[Rank]:
     size = run.world_size if run is not None else 0
-    found = set(range(size)) or {*facts.vitals, *facts.paces, *facts.last_steps}
     outcomes = {outcome.rank: outcome for outcome in run.outcomes()} if run is not None else {}
+    seen = {*facts.vitals, *facts.paces, *facts.last_steps}
+    over = run is not None and run.state == "succeeded" and outcomes
+    found = seen if over else set(range(size)) or seen  # once it is over: those that took part
     return [
         _rank(rank, run, facts, outcomes.get(rank), last_line(rank)) for rank in sorted(found | set(outcomes))
     ]

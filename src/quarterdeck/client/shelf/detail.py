@@ -4,7 +4,9 @@ nothing is unpickled or imported. Used by `feed`.
 
 from __future__ import annotations
 
+import keyword
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,13 +20,15 @@ from quarterdeck.checkpoints.problems import DamagedCheckpoint
 from quarterdeck.client.shelf.messages import Detail, Fact, Pair, TensorRow
 from quarterdeck.store.history import StoredRun
 
+_WORD = re.compile(r"[A-Za-z_][\w./:-]*")
+
 
 def detail(id: str, checkpoint: Checkpoint, run: StoredRun | None) -> Detail:
     tensors, problem = _tensors(checkpoint)
     return Detail(
         id=id,
         facts=[Fact(name, value) for name, value in facts(checkpoint) if value],
-        hyperparameters=[Fact(name, value) for name, value in hyperparameters(checkpoint).items()],
+        hyperparameters=[Fact(name, _unquoted(text)) for name, text in hyperparameters(checkpoint).items()],
         parameters=checkpoint.manifest.model.parameters,
         tensors=tensors,
         problem=problem,
@@ -68,10 +72,11 @@ def resume_code(checkpoint: Checkpoint, run: StoredRun | None) -> str:
     path = os.path.relpath(checkpoint.path)
     path = checkpoint.path if path.startswith("..") else path
     if run is not None and run.header.kind == "function":
-        name = run.header.title.removesuffix("()")
-        return f"{name}.options(resume={path!r})({run.header.arguments})"
+        name, arguments = run.header.title.removesuffix("()"), run.header.arguments
+        return f"{name}.options(resume={path!r})({'...' if '…' in arguments else arguments})"
+    named = f" --name {shlex.quote(run.header.name)}" if run is not None and run.header.name else ""
     source = checkpoint.manifest.source.strip("\n")
-    return f"%%distributed --resume {shlex.quote(path)}\n{source}".rstrip()
+    return f"%%distributed --resume {shlex.quote(path)}{named}\n{source}".rstrip()
 
 
 def _values(checkpoint: Checkpoint) -> dict[str, str]:
@@ -84,6 +89,12 @@ def _values(checkpoint: Checkpoint) -> dict[str, str]:
     found["commit"] = manifest.git[:12]
     found |= manifest.versions
     return {name: value for name, value in found.items() if value}
+
+
+def _unquoted(text: str) -> str:
+    """A word needs no quotes where it cannot be taken for anything else."""
+    word = text[1:-1] if text[:1] == text[-1:] == "'" else ""
+    return word if _WORD.fullmatch(word) and not keyword.iskeyword(word) else text
 
 
 def _tensors(checkpoint: Checkpoint) -> tuple[list[TensorRow], str]:

@@ -61,29 +61,32 @@ class ShelfFeed:
         self._shown: dict[str, bool] = {}
         """Groups that the views have."""
         self._deleted: list[Deleted] = []
+        self._told = ""
+        """What stands in the way of reading, as the views know it."""
 
     def whole(self) -> list[ToBrowser]:
         """All there is, for a view that knows nothing."""
         with self._lock:
-            self._catalog.refresh(always=True)
+            self._told = ""
+            _, _, troubles = self._refresh(always=True)
             albums = self._catalog.albums
             self._shown = {album.id: True for album in albums}
-            return [self._message(albums, [], whole=True)]
+            return [self._message(albums, [], whole=True), *troubles]
 
     def news(self) -> list[ToBrowser]:
         """[] if nothing changed."""
         with self._lock:
-            changed, gone = self._catalog.refresh()
+            changed, gone, troubles = self._refresh()
             flagged = self._catalog.look_into_some(_LOOK_INTO_S)
             changed += [album for album in flagged if album not in changed]
             before, self._deleted = self._deleted, self._undoable()
             if not changed and not gone and before == self._deleted:
-                return []
+                return troubles
             gone += [album.id for album in changed if not album.checkpoints]
             some = [album for album in changed if album.checkpoints]
             told = [id for id in gone if self._shown.pop(id, False)]
             self._shown |= {album.id: True for album in some}
-            return [self._message(some, told)]
+            return [self._message(some, told), *troubles]
 
     def answer(self, request: ToKernel) -> list[ToBrowser]:
         """Of what `is_work`: []."""
@@ -132,6 +135,15 @@ class ShelfFeed:
 
     # ---- inside
 
+    def _refresh(self, always: bool = False) -> tuple[list[Album], list[str], list[ToBrowser]]:
+        """A store that cannot be reached is told once; what was read of it stays."""
+        try:
+            return *self._catalog.refresh(always), []
+        except Exception as error:
+            trouble = _trouble("sync", "", error)
+            before, self._told = self._told, trouble.text
+            return [], [], [] if before == trouble.text else [trouble]
+
     def _get(self, id: str) -> tuple[Album, Checkpoint]:
         with self._lock:
             return self._catalog.get(id)
@@ -177,6 +189,7 @@ def _named(request: ToKernel) -> tuple[str, str]:
 
 
 def _trouble(about: str, id: str, error: Exception) -> Trouble:
+    """In words."""
     if isinstance(error, QuarterdeckError):
         text = str(error)
     elif isinstance(error, LookupError):

@@ -41,7 +41,10 @@ class ListedCheckpoints(Checkpoints):
             sink.show(view, {}, "")
         sink.show(self._repr_mimebundle_(), {}, "")
 
-    _ipython_display_ = show
+    def _ipython_display_(self) -> None:
+        if not notebooks.loaded():
+            raise NotImplementedError  # IPython shows the table then
+        self.show()
 
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
         groups = [self._catalog.group(album) for album in self._catalog.albums]

@@ -64,7 +64,9 @@ def of_folder(path: str | os.PathLike[str]) -> Scope:
         return of_store([folder])
     if (folder / MANIFEST).is_file() or step_of(folder.name) is not None:
         return Scope(str(folder), lambda: [Place(str(folder.parent), _above(folder.parent), folder.name)])
-    return Scope(str(folder), lambda: [Place(str(folder), _above(folder))])
+    inside = folder / CHECKPOINTS
+    there = inside if inside.is_dir() else folder
+    return Scope(str(there), lambda: [Place(str(there), _above(there))])
 
 
 def named(text: str, homes: Sequence[Path]) -> Scope:

@@ -27,10 +27,10 @@ def slabs(shape: Sequence[int], most_values: int) -> list[Slab]:
     row = math.prod(shape[1:])
     rows = max(1, _SLAB_VALUES // row)
     starts = range(0, shape[0], rows)
-    most = max(1, most_values // (rows * row))
-    step = max(1, math.ceil(len(starts) / most))
+    n = min(len(starts), max(1, most_values // (rows * row)))
+    chosen = [starts[(2 * at + 1) * len(starts) // (2 * n)] for at in range(n)]
     rest = (0,) * (len(shape) - 1)
-    return [((at, *rest), (min(rows, shape[0] - at), *shape[1:])) for at in starts[::step]]
+    return [((at, *rest), (min(rows, shape[0] - at), *shape[1:])) for at in chosen]
 
 
 def values(stored: Stored, most_values: int) -> Iterator[Any]:

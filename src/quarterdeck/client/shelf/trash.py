@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quarterdeck.checkpoints.listing import Checkpoint
+from quarterdeck.checkpoints.manifest import MANIFEST
+from quarterdeck.checkpoints.paths import step_of
 from quarterdeck.checkpoints.places import is_url
 from quarterdeck.client.shelf.messages import Deleted
 from quarterdeck.client.view.words import number
@@ -54,6 +56,8 @@ class Trash:
                 "Its delete() removes it for good.",
             )
         was = Path(checkpoint.path)
+        if step_of(was.name) is None and not (was / MANIFEST).is_file():
+            raise UsageError(f"{was} is no checkpoint: it is left alone.")
         lies = was.parent / FOLDER / f"{was.name}.{uuid.uuid4().hex[:12]}"
         lies.parent.mkdir(exist_ok=True)
         if lies.parent.is_symlink():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from quarterdeck.client.view import static_html
+from quarterdeck.client.view.painter import draw_later
 from quarterdeck.client.view.sink import Bundle, Control, Sink
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.store.history import NotARun, StoredRun
@@ -27,6 +29,8 @@ INTERVAL_S = 10.0
 """Between two pictures in the long run; the last one comes with the end."""
 SLOWER = 1.3
 """Each interval is so many times the one before, up to that."""
+_SHARE = 0.1
+"""Of the time, that pictures may take: those of a long run come less often."""
 _NOTHING: Bundle = {"text/plain": ""}
 
 
@@ -48,7 +52,13 @@ class RunDisplay:
         self._interval_s = FIRST_AFTER_S
         self._placed = False
         self._metrics: Metrics | None = None
-        self._thread: threading.Thread | None = None
+        self._known: tuple[Path, bool] | None = None
+        """Of which run these are, and whether it is known which ones that continues."""
+        self._took_s = 0.0
+        """To draw the last picture."""
+        self._drawn = threading.Event()
+        """The last picture that was asked for is there."""
+        self._drawn.set()
 
     def seen(self, now: float) -> None:
         """There is something to see: the live view comes at the next `draw`."""
@@ -57,7 +67,7 @@ class RunDisplay:
 
     def cleared(self) -> None:
         """The cell's outputs were taken away, these among them: the next `draw` shows them again."""
-        self._await()
+        self._drawn.wait()
         self._placed = False
         self._picture, self._tables = _Part(self._sink), _Part(self._sink)
 
@@ -67,7 +77,7 @@ class RunDisplay:
 
     def draw(self, folder: Path, now: float, *, last: bool = False) -> None:
         """Show the run as it is. `last`: as it ended, and what is shown has to be there afterwards."""
-        self._due_s = now + self._interval_s
+        self._due_s = now + max(self._interval_s, self._took_s / _SHARE)
         self._interval_s = min(INTERVAL_S, SLOWER * self._interval_s)
         if not self._sink.live:
             self._print(folder)
@@ -76,35 +86,35 @@ class RunDisplay:
             self._place(folder)
             if not last:
                 return  # the live view has its moment first
-        if last or self._thread is None or not self._thread.is_alive():
-            self._await()
-            self._thread = in_thread("quarterdeck-drawing", lambda: self._draw(folder))
+        if last or self._drawn.is_set():
+            self._drawn = draw_later(lambda: self._draw(folder))
         if last and self._view is None:
-            self._await()
-
-    def _await(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
+            self._drawn.wait()
 
     def _draw(self, folder: Path) -> None:
+        began_s = time.thread_time()
         try:
-            metrics, run = self._read(folder), _run_in(folder)
+            run = _run_in(folder)
+            metrics = self._read(folder, run)
             if metrics.names:
                 self._picture.put(*_picture_of(metrics, _title(run)))
             if run is not None:
                 self._tables.put(static_html.of(run, metrics), {})
         except Exception as error:  # of matplotlib, for one: no reason to end a run
             self.trouble = f"The run cannot be drawn: {type(error).__name__}: {error}"
+        self._took_s = time.thread_time() - began_s
 
-    def _read(self, folder: Path) -> Metrics:
-        if self._metrics is None or self._metrics.folder != folder:
-            self._metrics = Metrics(folder)
+    def _read(self, folder: Path, run: StoredRun | None) -> Metrics:
+        known = folder, run is not None
+        if self._metrics is None or self._known != known:
+            self._metrics = Metrics(folder) if run is None else Metrics.of_run(folder, run.header)
+            self._known = known
         self._metrics.refresh()
         return self._metrics
 
     def _place(self, folder: Path) -> None:
         self._placed = True
-        in_thread("quarterdeck-import", _import_drawing)
+        draw_later(_import_drawing)
         if self._view is None and not self.trouble:
             self._view = self._live_view(folder)
         if self._view is not None:

@@ -48,6 +48,7 @@ def of(
     run: StoredRun, metrics: Metrics, state: str = "", outcomes: Sequence[Outcome] | None = None
 ) -> Bundle:
     """The run as it is now; `state` and `outcomes` where more is known than the store could keep."""
+    metrics = metrics.own  # those that it began with are not what its ranks have done
     heads, rows = _table(run, metrics, run.outcomes() if outcomes is None else outcomes)
     text, foot = sentence(run, last_step(metrics), state), _foot(run)
     html = [
@@ -85,7 +86,8 @@ def _table(
     """A row per rank; of the ranks' values where there are any, the last ones."""
     names = metrics.names[:_METRICS]
     by_rank = {outcome.rank: outcome for outcome in outcomes}
-    ranks = range(run.world_size) or sorted({*by_rank, *metrics.ranks})
+    known = sorted({*by_rank, *metrics.ranks})  # once it is over: those that took part
+    ranks = known if run.state == "succeeded" and known else range(run.world_size) or known
     heads = ["rank", "state", *(["last step", *names] if names else []), "value", "last line"]
     rows = [_row(run, rank, by_rank.get(rank), metrics, names) for rank in ranks]
     empty = {at for at in range(len(heads)) if rows and not any(row[at] for row in rows)}
@@ -120,18 +122,20 @@ def _foot(run: StoredRun) -> str:
 def _decks(run: StoredRun) -> Iterator[str]:
     """Those that user code has written, each folded, in a frame that can touch nothing around it."""
     left = _DECKS_LIMIT_BYTES
+    unfold = " open"  # the first one
     decks = StoredDecks(run.folder)
     for head in decks.heads():
         if head.automatic:
             continue
-        if head.size_bytes <= left:
-            page = decks.page(head.name, None)
+        page = decks.page(head.name, None) if head.size_bytes <= left else ""
+        if page and len(page) <= left:  # a page of plotly's figures holds its library, too
             left -= len(page)
             frame = (
                 f'<iframe sandbox="allow-scripts" loading="lazy" title="{escape(head.name)}" '
                 f'srcdoc="{escape(page)}"></iframe>'
             )
-            yield f"<details><summary>{escape(head.name)}</summary>{frame}</details>"
+            yield f"<details{unfold}><summary>{escape(head.name)}</summary>{frame}</details>"
+            unfold = ""
         else:
-            size = words.size(head.size_bytes)
+            size = words.size(max(head.size_bytes, len(page)))
             yield f"<div>{escape(head.name)} ({size}) is too large for a notebook: run.decks has it.</div>"
