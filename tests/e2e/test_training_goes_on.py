@@ -120,7 +120,7 @@ def same(one, other):
 
 def ended(run):
     '''Of every rank: where its last attempt began, and what it had in the end; of every rank its curve.'''
-    assert run.wait(50) and run.status == "succeeded", (run.status, run.reason, run.logs())
+    assert run.wait(90) and run.status == "succeeded", (run.status, run.reason, run.logs())
     firsts, states = zip(*(torch.load(f"{run.run_id}-{rank}.pt") for rank in (0, 1)))
     loss = run.metrics["loss"]
     return firsts, states, [(list(loss.steps(rank)), list(loss.values(rank))) for rank in (0, 1)]
@@ -143,6 +143,7 @@ assert not same(*undisturbed[1]), "dropout is the same on both ranks"
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(notebook: Notebook) -> None:
+    notebook.deadline_s = 120
     notebook.ok("import quarterdeck as qd")
     notebook.ok(TRAINING)
     notebook.ok(UNDISTURBED)
@@ -225,6 +226,7 @@ def test_a_save_that_a_rank_does_not_join_is_an_error_and_the_session_goes_on(no
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Notebook]:
     with fresh_notebook(tmp_path) as started:
+        started.deadline_s = 120
         yield started
 
 

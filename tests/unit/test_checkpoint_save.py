@@ -546,6 +546,24 @@ def test_a_later_attempt_saves_its_steps_anew(here: Context) -> None:
     assert loaded.model["x"] == 1.0
 
 
+def test_a_loader_of_a_killed_rank_does_not_keep_its_draft_locked(here: Context) -> None:
+    place = LocalPlace(here.run_dir / "checkpoints")
+    read, write = os.pipe()
+    rank = os.fork()
+    if rank == 0:
+        place.draft("step-00000001", "")
+        if os.fork():
+            os._exit(0)
+        os.close(write)
+        os.read(read, 1)  # to the end of the test
+        os._exit(0)
+    os.close(read)
+    os.waitpid(rank, 0)
+    assert any((here.run_dir / "checkpoints").iterdir())
+    assert not place.in_the_making()
+    os.close(write)
+
+
 _SPAWNED = """
 import os, sys
 import torch, torch.distributed as dist, torch.multiprocessing as mp

@@ -531,6 +531,7 @@ DAMAGED: list[Any] = [
     {"$array": [1, [2]], "dtype": "int64", "shape": [3]},
     {"$tensor": [1], "dtype": "int64", "shape": [10**9]},
     {"$tensor": ["x"], "dtype": "float32", "shape": [1]}, {"$torch.device": "nowhere"},
+    {"$fraction": "1e999999999"}, {"$fraction": "1/0"},
 ]  # fmt: skip
 
 

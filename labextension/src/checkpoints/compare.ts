@@ -107,8 +107,8 @@ export class ComparePane {
     const share = shown === null || shown.total === 0 ? 0 : shown.done / shown.total;
     show(this.progress, shown === null || shown.done < shown.total);
     setAttr(this.progress, "aria-valuenow", Math.round(100 * share));
-    const fill_ = this.progress.firstElementChild;
-    if (fill_ instanceof HTMLElement) fill_.style.width = `${100 * share}%`;
+    const inner = this.progress.firstElementChild;
+    if (inner instanceof HTMLElement) inner.style.width = `${100 * share}%`;
   }
 
   private valueRows(pairs: readonly Pair[]): HTMLElement[] {

@@ -108,7 +108,7 @@ export class DetailPane {
     show(this.problem, row.problem !== "" || needs !== false);
     fill(this.problem, icon("warning"), h("span", { class: "qd-ck-wrap" }, row.problem !== "" ? `It cannot be loaded and is skipped: ${row.problem}.` : needs));
     const metrics = Object.keys(row.metrics).map((name) => ({ name, value: metric(metricOf(row, name)) }));
-    fill(this.metrics, facts_(metrics.length > 2 ? "Metrics" : "", metrics.length > 2 ? metrics : []));
+    fill(this.metrics, factGrid(metrics.length > 2 ? "Metrics" : "", metrics.length > 2 ? metrics : []));
   }
 
   private fill(detail: Detail): void {
@@ -120,7 +120,7 @@ export class DetailPane {
       this.fill(detail);
     };
     const more = rest > 0 && h("button", { class: "qd-ck-link", type: "button", on: { click } }, `Show ${rest} more`);
-    fill(this.values, facts_("Hyperparameters", some), more);
+    fill(this.values, factGrid("Hyperparameters", some), more);
     const has = detail.tensors.some((tensor) => tensor[0] === this.tensor);
     if (!has) this.tensor = null;
     this.tensors.update(detail, this.tensor);
@@ -138,7 +138,7 @@ function metricLike(value: number): string {
   return Number.isInteger(value) ? String(value) : String(Number(value.toFixed(3)));
 }
 
-function facts_(title: string, facts: readonly Fact[]): HTMLElement | false {
+function factGrid(title: string, facts: readonly Fact[]): HTMLElement | false {
   if (facts.length === 0) return false;
   const one = ({ name, value }: Fact): HTMLElement =>
     h("div", null, h("dt", { class: "qd-el", title: name }, name), h("dd", { class: "qd-m qd-el", title: value }, value));

@@ -95,6 +95,12 @@ def _write_timedelta(value: dt.timedelta) -> Tagged:
     return {"$timedelta": {unit: count for unit, count in parts.items() if count}}
 
 
+def _read_fraction(text: str) -> fractions.Fraction:
+    """In its own form only: it would also take "1e999999999", a number that fills the memory."""
+    numerator, _, denominator = text.partition("/")
+    return fractions.Fraction(int(numerator), int(denominator or 1))
+
+
 def _write_complex(value: complex) -> str:
     return str(value).strip("()")
 
@@ -137,7 +143,7 @@ _READERS: dict[str, Callable[[Any, Tagged], object]] = {
     "time": lambda text, data: dt.time.fromisoformat(text),
     "timedelta": lambda parts, data: dt.timedelta(**parts),
     "decimal": lambda text, data: decimal.Decimal(text),
-    "fraction": lambda text, data: fractions.Fraction(text),
+    "fraction": lambda text, data: _read_fraction(text),
     "uuid": lambda text, data: uuid.UUID(text),
     "range": lambda parts, data: range(*parts),
     **arrays.READERS,

@@ -213,7 +213,7 @@ _locks: set[int] = set()
 
 
 def _in_child() -> None:
-    """A lock ends with the process that took it, not with the loaders of data that it has forked meanwhile."""
+    """A lock ends with the process that took it, not with loaders of data that it has forked meanwhile."""
     for descriptor in _locks:
         with suppress(OSError):
             os.close(descriptor)

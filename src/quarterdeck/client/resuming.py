@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
 
 
 def parent_of(which: Any, wanted: Wanted) -> Parent:
-    """`which`: "latest", a run (its id, itself, or a name: the newest of that name that has a checkpoint), or a
+    """`which`: "latest", a run (itself, its id, or a name: the newest so called that has a checkpoint), or a
     path: a run's folder, one of checkpoints, or one checkpoint (also itself). UsageError if there is nothing
     to continue from.
     """

@@ -10,7 +10,7 @@ from quarterdeck.checkpoints.places import is_url, place_of
 from quarterdeck.client.feed import faults
 from quarterdeck.client.shelf import ranking
 from quarterdeck.client.shelf.messages import Group, Row
-from quarterdeck.client.shelf.scope import Place
+from quarterdeck.client.shelf.scope import CHECKPOINTS, Place
 from quarterdeck.client.view.runs_html import called
 from quarterdeck.store.history import NotARun, StoredRun
 
@@ -56,13 +56,20 @@ class Album:
         best = ranking.best(self.checkpoints)
         return Group(
             id=self.id,
-            name=called(self.run.header) if self.run is not None else Path(self.place.path).name,
+            name=self._name,
             words=self._words,
             path=self.place.path,
             created_ms=self.created_unix_ns / 1e6,
             live=self.run is not None and not self.run.terminal,
             rows=[self._row(one, ids[one.name], best.get(one.name, [])) for one in self.checkpoints],
         )
+
+    @property
+    def _name(self) -> str:
+        if self.run is not None:
+            return called(self.run.header)
+        folder = Path(self.place.path)
+        return folder.parent.name if folder.name == CHECKPOINTS else folder.name
 
     @property
     def created_unix_ns(self) -> int:

@@ -120,7 +120,7 @@ def _foot(run: StoredRun) -> str:
 
 
 def _decks(run: StoredRun) -> Iterator[str]:
-    """Those that user code has written, each folded, in a frame that can touch nothing around it."""
+    """Those that user code has written, folded but for the first, in frames that touch nothing around."""
     left = _DECKS_LIMIT_BYTES
     unfold = " open"  # the first one
     decks = StoredDecks(run.folder)
@@ -130,8 +130,9 @@ def _decks(run: StoredRun) -> Iterator[str]:
         page = decks.page(head.name, None) if head.size_bytes <= left else ""
         if page and len(page) <= left:  # a page of plotly's figures holds its library, too
             left -= len(page)
+            when = "eager" if unfold else "lazy"  # in sight at once, also on paper
             frame = (
-                f'<iframe sandbox="allow-scripts" loading="lazy" title="{escape(head.name)}" '
+                f'<iframe sandbox="allow-scripts" loading="{when}" title="{escape(head.name)}" '
                 f'srcdoc="{escape(page)}"></iframe>'
             )
             yield f"<details{unfold}><summary>{escape(head.name)}</summary>{frame}</details>"

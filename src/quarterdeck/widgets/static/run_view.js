@@ -6,7 +6,7 @@ function d(n,e=null,...t){let i=document.createElement(n);for(let[r,o]of Object.
 .qd-view .qd-ck-filter input::-webkit-search-cancel-button { display: none; }
 .qd-ck-panes { display: flex; align-items: stretch; }
 .qd-ck-panes[data-stale] { opacity: 0.6; }
-.qd-ck-left { flex: none; width: 412px; border-right: 1px solid var(--qd-line); min-width: 0; }
+.qd-ck-left { flex: none; width: 424px; border-right: 1px solid var(--qd-line); min-width: 0; }
 .qd-ck-panes:has(> .qd-ck-detail[hidden]) > .qd-ck-left { flex: 1; border: 0; }
 .qd-ck-panes:has(> .qd-ck-detail[hidden]) :is(.qd-ck-heads, .qd-ck-keys) { display: none; }
 .qd-ck-detail { flex: 1; min-width: 0; padding: 12px var(--qd-pad); }
@@ -18,7 +18,7 @@ function d(n,e=null,...t){let i=document.createElement(n);for(let[r,o]of Object.
 .qd-view .qd-ck-link:hover { text-decoration: underline; }
 
 /* list */
-.qd-ck-list { --qd-cols: 48px 68px 52px 48px 58px minmax(0, 1fr); }
+.qd-ck-list { --qd-cols: 48px 66px 52px 58px 58px minmax(0, 1fr); }
 .qd-ck-list[data-metrics="1"] { --qd-cols: 62px 74px 66px 80px minmax(0, 1fr); }
 .qd-ck-list[data-metrics="0"] { --qd-cols: 62px 74px 80px minmax(0, 1fr); }
 .qd-ck-heads, .qd-ck-row { display: grid; grid-template-columns: var(--qd-cols); align-items: center; column-gap: 6px; padding: 0 8px 0 4px; }
@@ -71,7 +71,7 @@ function d(n,e=null,...t){let i=document.createElement(n);for(let[r,o]of Object.
 .qd-view .qd-ck-about dd { margin: 0; overflow-wrap: anywhere; }
 .qd-ck-part > summary { cursor: pointer; }
 .qd-view .qd-ck-search { width: 140px; }
-.qd-ck-tree { margin: 0 -6px; max-height: 286px; overflow-y: auto; }
+.qd-ck-tree { margin: 4px -6px 0; max-height: 286px; overflow-y: auto; }
 .qd-ck-tensor { display: flex; align-items: center; gap: 6px; height: 22px; padding: 0 6px; border-radius: 3px; font-size: 12px; line-height: 16px; cursor: pointer; }
 .qd-view .qd-ck-tensor:focus-visible { outline-offset: -2px; }
 .qd-ck-tensor:hover { background: var(--qd-hover); }
