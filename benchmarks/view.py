@@ -50,9 +50,10 @@ FRAMES = """seconds => new Promise(done => {
 })"""
 DRAWN = """() => new Promise(done => {
   const began = performance.now();
+  const before = new Set(document.querySelectorAll('.qd-view'));
   let attached = 0;
   const look = () => {
-    const view = [...document.querySelectorAll('.qd-view')].pop();
+    const view = [...document.querySelectorAll('.qd-view')].find(one => !before.has(one));
     if (view && !attached) attached = performance.now();
     if (view && view.querySelector('.qd-plot canvas')) {
       return requestAnimationFrame(() => done([performance.now() - began, performance.now() - attached]));

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 
+from quarterdeck import saving
 from quarterdeck.checkpoints import joining, saver, staging
 from quarterdeck.checkpoints.listing import Checkpoints
 from quarterdeck.checkpoints.local import LocalPlace
@@ -696,6 +697,20 @@ def test_a_rank_that_does_not_join_is_named_and_nobody_hangs(
         assert "every rank has to call save_checkpoint" in text
     assert "gave up on step 2" in texts[2]
     assert steps(here) == [1]
+
+
+def test_stages_of_a_pipeline_do_not_pass_for_one_checkpoint(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(rank: int) -> str:
+        stage = [0, 1] if rank < 2 else [2, 3]
+        monkeypatch.setattr(saving, "_ranks_needed", lambda *_: stage)
+        return save_checkpoint({f"stage{rank // 2}": torch.ones(2)}, step=1, rng=True, wait=True)[-1]
+
+    texts = _ranks(here, 4, work)
+    failed = [text for text in texts if "A checkpoint holds one state" in text]
+    assert len(failed) >= 2, texts
+    assert all(text == "1" for text in texts if text not in failed), texts
 
 
 def test_a_rank_that_dies_while_it_writes_is_named(here: Context) -> None:

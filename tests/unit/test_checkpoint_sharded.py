@@ -28,7 +28,8 @@ from quarterdeck.checkpoints import joining
 from quarterdeck.context import Context, working_for
 from quarterdeck.saving import Checkpoints, flush, load_checkpoint, save_checkpoint
 
-os.environ.update(GLOO_SOCKET_IFNAME="lo", TORCH_CPP_LOG_LEVEL="ERROR", OMP_NUM_THREADS="1")
+if __name__ == "__main__":
+    os.environ.update(GLOO_SOCKET_IFNAME="lo", TORCH_CPP_LOG_LEVEL="ERROR", OMP_NUM_THREADS="1")
 
 
 class Net(torch.nn.Module):

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -51,11 +52,18 @@ class Joint:
         return self._rank == self._ranks[0]
 
     def is_done(self) -> bool:
-        return (self._folder / "done").exists()
+        """Raises CheckpointError if it is other ranks' save that is done."""
+        if not (self._folder / "done").exists():
+            return False
+        self._check_alone()
+        return True
 
     def join(self) -> None:
-        """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s."""
+        """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s; and
+        at once where other ranks save a state of theirs as this step.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._check_alone()
         self._lock = os.open(self._mark("joined"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with suppress(OSError):
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -118,6 +126,18 @@ class Joint:
             with suppress(FileNotFoundError):
                 reason = self._mark("failed", rank).read_text("utf-8", "replace")
                 raise CheckpointError(f"rank {rank} gave up on step {self._step}: {reason}")
+
+    def _check_alone(self) -> None:
+        """Each group of ranks would complete the checkpoint with its own part alone."""
+        mine = f"ranks-{zlib.crc32(repr(self._ranks).encode()):08x}"
+        (self._folder / mine).touch()
+        if any(mark.name != mine for mark in self._folder.glob("ranks-*")):
+            who = ", ".join(map(str, self._ranks))
+            raise CheckpointError(
+                f"ranks {who} save a state of their own as step {self._step}, and other ranks another one.\n"
+                "A checkpoint holds one state: give each group of ranks (each stage of a pipeline) a "
+                "directory= of its own."
+            )
 
     def _not_joined(self, missing: Sequence[int]) -> str:
         who = ", ".join(map(str, missing))

@@ -33,6 +33,9 @@ _SHARE = 0.1
 """Of the time, that pictures may take: those of a long run come less often."""
 _NOTHING: Bundle = {"text/plain": ""}
 
+_neighbours = threading.Lock()
+"""The outputs of one run stand together, also where several runs appear under one cell at once."""
+
 
 class RunDisplay:
     """`seen` once there is something to see; `draw` shows it. Not thread-safe.
@@ -117,10 +120,11 @@ class RunDisplay:
         draw_later(_import_drawing)
         if self._view is None and not self.trouble:
             self._view = self._live_view(folder)
-        if self._view is not None:
-            self._sink.show(self._view, {}, "")
-        self._picture.put(_NOTHING, {})
-        self._tables.put({"text/html": static_html.empty(), "text/plain": ""}, {})
+        with _neighbours:
+            if self._view is not None:
+                self._sink.show(self._view, {}, "")
+            self._picture.put(_NOTHING, {})
+            self._tables.put({"text/html": static_html.empty(), "text/plain": ""}, {})
 
     def _live_view(self, folder: Path) -> Bundle | None:
         """Whatever a front end's packages do: the static form is there without them."""
