@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quarterdeck.checkpoints.flyte import PyTorchCheckpoint
+    from quarterdeck.checkpointing.flyte import PyTorchCheckpoint
     from quarterdeck.client.function import DistributedFunction, distributed
     from quarterdeck.client.run import Run
     from quarterdeck.client.runs import Runs, runs
@@ -44,17 +44,16 @@ if TYPE_CHECKING:
     from quarterdeck.metrics.spans import span
     from quarterdeck.saving import load_checkpoint, save_checkpoint
     from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
-else:
-    from quarterdeck import checkpoints  # the package: it can be called
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "checkpoints.flyte": ("PyTorchCheckpoint",),
+    "checkpointing.flyte": ("PyTorchCheckpoint",),
     "client.function": ("DistributedFunction", "distributed"),
     "client.run": ("Run",),
     "client.runs": ("Runs", "runs"),
     "client.sessions": ("Session",),
+    "client.shelf.listed": ("checkpoints",),
     "client.values": ("Unpicklable",),
     "config": (
         "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy", "RunPolicy",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpoints.folder import FolderCheckpoint
+from quarterdeck.checkpointing.folder import FolderCheckpoint
 from quarterdeck.store.home import home
 
 if TYPE_CHECKING:

@@ -17,16 +17,16 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.checkpoints import capture, keeping, sharded
-from quarterdeck.checkpoints import saver as writing
-from quarterdeck.checkpoints.capture import Captured
-from quarterdeck.checkpoints.inherited import load_first
-from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpoints.loading import Loaded, Request
-from quarterdeck.checkpoints.manifest import Manifest, plain_metrics
-from quarterdeck.checkpoints.paths import SAVES, step_name
-from quarterdeck.checkpoints.places import Place, place_of
-from quarterdeck.checkpoints.saver import Order
+from quarterdeck.checkpointing import capture, keeping, sharded
+from quarterdeck.checkpointing import saver as writing
+from quarterdeck.checkpointing.capture import Captured
+from quarterdeck.checkpointing.inherited import load_first
+from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpointing.loading import Loaded, Request
+from quarterdeck.checkpointing.manifest import Manifest, plain_metrics
+from quarterdeck.checkpointing.paths import SAVES, step_name
+from quarterdeck.checkpointing.places import Place, place_of
+from quarterdeck.checkpointing.saver import Order
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.store.environment import describe
@@ -60,7 +60,8 @@ def save_checkpoint(
 
     Any rank may call it, all of them or `if rank == 0:`: the first one writes, the others return at once.
     Where every rank holds something of its own (a sharded model, `rng`, `sampler`) all have to call it,
-    within 5 s.
+    within 5 s. Ranks that hold different models without telling torch so (stages of a pipeline, made by hand)
+    look like copies of one: each of them needs a `directory` of its own.
 
     Args:
         model: a module, wrapped by DDP or torch.compile or not, sharded by `fully_shard` or not; or a dict of
@@ -246,7 +247,7 @@ def _manifest(
 def _encoded(hyperparameters: Any) -> msgspec.Raw:
     if hyperparameters is None:
         return msgspec.Raw(b"null")
-    from quarterdeck.checkpoints.hyperparameters import encode
+    from quarterdeck.checkpointing.hyperparameters import encode
 
     return msgspec.Raw(msgspec.json.encode(encode(hyperparameters)))
 

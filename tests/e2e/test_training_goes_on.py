@@ -18,7 +18,7 @@ LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd"
 TRAINING = """
 import os, signal, time
 import torch
-from quarterdeck.checkpoints.listing import Checkpoints
+from quarterdeck.checkpointing.listing import Checkpoints
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 from torch.utils.data import DataLoader, Sampler, TensorDataset

@@ -177,7 +177,7 @@ from pathlib import Path
 
 import torch
 
-from quarterdeck.checkpoints.problems import CheckpointError
+from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.context import Context, working_for
 from quarterdeck.saving import Checkpoints, load_checkpoint, save_checkpoint
 

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from quarterdeck.checkpoints import saver, sharded
-from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpoints.places import place_of
-from quarterdeck.checkpoints.problems import DamagedCheckpoint, UntrustedCheckpoint
-from quarterdeck.checkpoints.sink import Sink
+from quarterdeck.checkpointing import saver, sharded
+from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpointing.places import place_of
+from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.sink import Sink
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
 from quarterdeck.saving import Loaded, flush, load_checkpoint, save_checkpoint
@@ -295,7 +295,7 @@ def test_no_flipped_bit_passes(here: Context) -> None:
 
 
 def test_large_files_are_compared_on_request(here: Context) -> None:
-    from quarterdeck.checkpoints import sources
+    from quarterdeck.checkpointing import sources
 
     path = three(here)[2] / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")

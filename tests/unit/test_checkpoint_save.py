@@ -22,10 +22,10 @@ import pytest
 import torch
 
 from quarterdeck import saving
-from quarterdeck.checkpoints import joining, saver, staging
-from quarterdeck.checkpoints.listing import Checkpoints
-from quarterdeck.checkpoints.local import LocalPlace
-from quarterdeck.checkpoints.problems import CheckpointError
+from quarterdeck.checkpointing import joining, saver, staging
+from quarterdeck.checkpointing.listing import Checkpoints
+from quarterdeck.checkpointing.local import LocalPlace
+from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
 from quarterdeck.saving import flush, load_checkpoint, save_checkpoint

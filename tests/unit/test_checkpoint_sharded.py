@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from quarterdeck.checkpoints import joining
+from quarterdeck.checkpointing import joining
 from quarterdeck.context import Context, working_for
 from quarterdeck.saving import Checkpoints, flush, load_checkpoint, save_checkpoint
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.checkpoints import folder as checkpoint
-from quarterdeck.checkpoints.folder import FolderCheckpoint
+from quarterdeck.checkpointing import folder as checkpoint
+from quarterdeck.checkpointing.folder import FolderCheckpoint
 
 
 def tree(folder: Path) -> dict[str, bytes]:

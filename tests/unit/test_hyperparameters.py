@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import torch
 
-from quarterdeck.checkpoints.hyperparameters import Difference, UnknownClass, decode, differences, encode
+from quarterdeck.checkpointing.hyperparameters import Difference, UnknownClass, decode, differences, encode
 from quarterdeck.errors import UsageError
 
 
@@ -230,7 +230,7 @@ def test_a_cached_property_is_no_field_and_is_computed_again() -> None:
 
 def test_sets_are_kept_in_the_same_order_by_every_process() -> None:
     code = (
-        "import json; from quarterdeck.checkpoints.hyperparameters import encode\n"
+        "import json; from quarterdeck.checkpointing.hyperparameters import encode\n"
         "print(json.dumps(encode({'a', 'bb', 'ccc', 'dddd', 10, 9})))"
     )
     texts = {
@@ -555,7 +555,7 @@ def test_data_nested_beyond_measure_is_no_error() -> None:
 
 def test_keeping_and_reading_import_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from quarterdeck.checkpoints.hyperparameters import decode, differences, encode\n"
+        "import sys; from quarterdeck.checkpointing.hyperparameters import decode, differences, encode\n"
         "decode(encode({'a': (1, 2.5)})); differences({}, {'a': {'$torch.dtype': 'float32'}})\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 import quarterdeck as qd
-from quarterdeck.checkpoints.hyperparameters import UnknownClass
-from quarterdeck.checkpoints.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.hyperparameters import UnknownClass
+from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
 
 STATES = ["module_state_dict", "optimizer_state_dict"]
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import torch
 
-from quarterdeck.checkpoints.listing import Checkpoints
-from quarterdeck.checkpoints.loading import Loaded
+from quarterdeck.checkpointing.listing import Checkpoints
+from quarterdeck.checkpointing.loading import Loaded
 from quarterdeck.client.shelf import scope, trash
 from quarterdeck.client.shelf.feed import ShelfFeed, is_work
 from quarterdeck.client.shelf.messages import (
@@ -476,7 +476,7 @@ def test_code_in_a_checkpoint_is_named_and_never_run(save: Save, tmp_path: Path)
 
 
 def test_code_in_the_index_of_a_sharded_one_is_named(save: Save, tmp_path: Path) -> None:
-    from quarterdeck.checkpoints.pickles import needs
+    from quarterdeck.checkpointing.pickles import needs
 
     marker = tmp_path / "ran"
     (tmp_path / ".metadata").write_bytes(pickle.dumps(Hostile(marker)))
@@ -488,7 +488,7 @@ def _replace(checkpoint: Path, name: str, value: object) -> None:
     """As somebody would who also knows how the manifest is sealed."""
     import zlib
 
-    from quarterdeck.checkpoints.manifest import File, Manifest, seal, unseal
+    from quarterdeck.checkpointing.manifest import File, Manifest, seal, unseal
 
     torch.save(value, checkpoint / name)
     data = (checkpoint / name).read_bytes()
@@ -543,7 +543,7 @@ def test_the_trash_is_swept_when_the_process_ends(save: Save, tmp_path: Path) ->
     code = (
         "import os, sys\n"
         "from quarterdeck.client.shelf.trash import trash\n"
-        "from quarterdeck.checkpoints.listing import Checkpoints\n"
+        "from quarterdeck.checkpointing.listing import Checkpoints\n"
         "trash.throw(Checkpoints(sys.argv[1])[0])\n"
         "pid = os.fork()\n"
         "if pid == 0: sys.exit()\n"
@@ -566,7 +566,7 @@ def test_a_store_that_cannot_be_reached_is_told_once(
     def fail(self: object) -> list[str]:
         raise OSError(5, "Input/output error", "s3://bucket")
 
-    monkeypatch.setattr("quarterdeck.checkpoints.local.LocalPlace.names", fail)
+    monkeypatch.setattr("quarterdeck.checkpointing.local.LocalPlace.names", fail)
     save(2)
     assert words(feed.news()) == "s3://bucket: Input/output error."
     assert feed.news() == []

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.manifest import MANIFEST
-from quarterdeck.checkpoints.paths import step_of
-from quarterdeck.checkpoints.places import is_url, place_of
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.manifest import MANIFEST
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.places import is_url, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.protocol.messages import KernelContext, Parent
 from quarterdeck.store.format import HEADER

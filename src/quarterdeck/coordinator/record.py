@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.checkpoints.places import place_of
+from quarterdeck.checkpointing.places import place_of
 from quarterdeck.coordinator.devices import Plan
 from quarterdeck.protocol.messages import (
     CallFunction,

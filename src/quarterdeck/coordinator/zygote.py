@@ -20,8 +20,9 @@ _BOOT = (
     "from quarterdeck.worker.zygote import main; main(sys.argv[2:])"
 )
 # Read by torch when it is imported, unless the user has set them. The flight recorder is on, so that a hang
-# can be explained and a slow rank named, and no larger than that takes: reading it holds the GIL; c10d's warnings are off: freeing a stuck rank makes it warn, with pages of C++ frames, of
-# what we have just done.
+# can be explained and a slow rank named; it is no larger than that takes, as reading it holds the GIL.
+# c10d's warnings are off: freeing a stuck rank makes it warn, with pages of C++ frames, of what we have just
+# done.
 _ENVIRONMENT = {
     "TORCH_FR_BUFFER_SIZE": "512",
     "TORCH_NCCL_TRACE_BUFFER_SIZE": "512",

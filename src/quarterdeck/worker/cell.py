@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from quarterdeck.checkpoints.problems import CheckpointError
+from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.errors import RecoverableError
 from quarterdeck.protocol.messages import CallFunction, Outcome, RunCell
 from quarterdeck.worker.interrupts import interrupts

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from quarterdeck.checkpoints.folder import FolderCheckpoint
+from quarterdeck.checkpointing.folder import FolderCheckpoint
 from quarterdeck.context import Context
 from quarterdeck.protocol.messages import CallFunction, RunCell, RunPlace
 

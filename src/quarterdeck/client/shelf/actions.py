@@ -13,9 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.loading import Loaded, Request
-from quarterdeck.checkpoints.loading import load as load_checkpoint
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.loading import Loaded, Request
+from quarterdeck.checkpointing.loading import load as load_checkpoint
 from quarterdeck.client.shelf.messages import ExportForm
 from quarterdeck.client.shelf.trash import trash
 from quarterdeck.client.view import words

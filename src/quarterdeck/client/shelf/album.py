@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.places import is_url, place_of
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.places import is_url, place_of
 from quarterdeck.client.feed import faults
 from quarterdeck.client.shelf import ranking
 from quarterdeck.client.shelf.messages import Group, Row

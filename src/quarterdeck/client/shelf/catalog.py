@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from quarterdeck.checkpoints.listing import Checkpoint
+from quarterdeck.checkpointing.listing import Checkpoint
 from quarterdeck.client.shelf import trust
 from quarterdeck.client.shelf.album import Album
 from quarterdeck.client.shelf.messages import Group

@@ -8,9 +8,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.sources import Source, opened
-from quarterdeck.checkpoints.stored import Stored
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.sources import Source, opened
+from quarterdeck.checkpointing.stored import Stored
 from quarterdeck.client.shelf import slabs
 from quarterdeck.client.shelf.detail import pairs
 from quarterdeck.client.shelf.messages import Change, Comparison

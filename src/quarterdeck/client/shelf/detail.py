@@ -13,10 +13,10 @@ from datetime import datetime
 
 import msgspec
 
-from quarterdeck.checkpoints.comparison import differences
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.places import is_url
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.comparison import differences
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.places import is_url
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
 from quarterdeck.client.shelf.messages import Detail, Fact, Pair, TensorRow
 from quarterdeck.store.history import StoredRun
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from threading import RLock
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.places import is_url
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.places import is_url
 from quarterdeck.client.shelf import actions
 from quarterdeck.client.shelf.album import Album
 from quarterdeck.client.shelf.catalog import Catalog

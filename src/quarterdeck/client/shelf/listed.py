@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.checkpoints.listing import Checkpoints
+from quarterdeck.checkpointing.listing import Checkpoints
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.shelf import scope as scopes
 from quarterdeck.client.shelf import static_html

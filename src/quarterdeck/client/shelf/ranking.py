@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from quarterdeck.checkpoints.listing import Checkpoint
+from quarterdeck.checkpointing.listing import Checkpoint
 
 _HIGHER = re.compile(
     r"acc(uracy)?|f1|auc|auroc|precision|recall|m?iou|m?ap\d*|bleu|rouge\w*|score|reward|return|r2|psnr|ssim|dice|top\d"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from quarterdeck.checkpoints.manifest import MANIFEST
-from quarterdeck.checkpoints.paths import step_of
-from quarterdeck.checkpoints.places import is_url
+from quarterdeck.checkpointing.manifest import MANIFEST
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.places import is_url
 from quarterdeck.errors import UsageError
 from quarterdeck.store.format import HEADER
 from quarterdeck.store.history import StoredRun, list_runs

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from quarterdeck.checkpoints.stored import Stored
+from quarterdeck.checkpointing.stored import Stored
 
 _SLAB_VALUES = 1 << 22
 Slab = tuple[Sequence[int], Sequence[int]]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.sources import opened
-from quarterdeck.checkpoints.stored import Stored
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.sources import opened
+from quarterdeck.checkpointing.stored import Stored
 from quarterdeck.client.shelf import slabs
 from quarterdeck.client.shelf.messages import Statistics
 

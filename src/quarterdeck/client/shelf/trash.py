@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.manifest import MANIFEST
-from quarterdeck.checkpoints.paths import step_of
-from quarterdeck.checkpoints.places import is_url
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.manifest import MANIFEST
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.places import is_url
 from quarterdeck.client.shelf.messages import Deleted
 from quarterdeck.client.view.words import number
 from quarterdeck.errors import UsageError

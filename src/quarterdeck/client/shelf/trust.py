@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quarterdeck.checkpoints.listing import Checkpoint
-from quarterdeck.checkpoints.pickles import needs as needs_of
-from quarterdeck.checkpoints.places import is_url
-from quarterdeck.checkpoints.sharded import METADATA
+from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.pickles import needs as needs_of
+from quarterdeck.checkpointing.places import is_url
+from quarterdeck.checkpointing.sharded import METADATA
 
 
 def needs(checkpoint: Checkpoint) -> list[str]:

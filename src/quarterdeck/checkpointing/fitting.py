@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpoints.modules import Names, aliases, bare, is_dtensor, parameter_names
-from quarterdeck.checkpoints.sources import OptimizerState, Source
-from quarterdeck.checkpoints.stored import Stored, local_region, whole
+from quarterdeck.checkpointing.modules import Names, aliases, bare, is_dtensor, parameter_names
+from quarterdeck.checkpointing.sources import OptimizerState, Source
+from quarterdeck.checkpointing.stored import Stored, local_region, whole
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.checkpoints import flat
-from quarterdeck.checkpoints.listing import Checkpoint, check_files
-from quarterdeck.checkpoints.pickles import load_pt, read_dcp
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
-from quarterdeck.checkpoints.sharded import METADATA, MODEL, OPTIMIZER
-from quarterdeck.checkpoints.snapshot import WEIGHTS, own_name
-from quarterdeck.checkpoints.stored import Stored, Whole
+from quarterdeck.checkpointing import flat
+from quarterdeck.checkpointing.listing import Checkpoint, check_files
+from quarterdeck.checkpointing.pickles import load_pt, read_dcp
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.sharded import METADATA, MODEL, OPTIMIZER
+from quarterdeck.checkpointing.snapshot import WEIGHTS, own_name
+from quarterdeck.checkpointing.stored import Stored, Whole
 from quarterdeck.errors import UsageError
 
 CHECKED_BYTES = 64 << 20

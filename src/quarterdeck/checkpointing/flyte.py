@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpoints import classes, hyperparameters
-from quarterdeck.checkpoints.flyte_checks import (
+from quarterdeck.checkpointing import classes, hyperparameters
+from quarterdeck.checkpointing.flyte_checks import (
     FIELDS,
     MODULE,
     OPTIMIZER,
@@ -29,7 +29,7 @@ from quarterdeck.checkpoints.flyte_checks import (
 if TYPE_CHECKING:
     import torch
 
-    from quarterdeck.checkpoints.flyte_schema import CheckpointSchema
+    from quarterdeck.checkpointing.flyte_schema import CheckpointSchema
 
 
 class PyTorchCheckpoint(Mapping[str, Any]):
@@ -57,7 +57,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     ) -> None:
         check_types(module, hyperparameters, optimizer)
         if module is not None:
-            from quarterdeck.checkpoints.flyte_states import refuse_sharded
+            from quarterdeck.checkpointing.flyte_states import refuse_sharded
 
             refuse_sharded(module)
         self._fill(hyperparameters, {"module": module, "optimizer": optimizer}, {}, {})
@@ -81,7 +81,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         if key == MODULE and self.module is not None:
-            from quarterdeck.checkpoints.flyte_states import module_state
+            from quarterdeck.checkpointing.flyte_states import module_state
 
             return module_state(self.module)
         if key == OPTIMIZER and self.optimizer is not None:
@@ -127,7 +127,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         Atomic: a file that is there stays until the new one is complete. Raises UsageError, by name, for a
         hyperparameter that would not come back (`hyperparameters.loss: a lambda cannot be kept`).
         """
-        from quarterdeck.checkpoints import flyte_file
+        from quarterdeck.checkpointing import flyte_file
 
         place = Path(path)
         check_names(self._named())
@@ -145,7 +145,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         `map_location` as in `torch.load` says otherwise. A file that holds more than tensors and plain values
         is refused by name; `trust=True` loads it and so runs what code it brings.
         """
-        from quarterdeck.checkpoints import flyte_file
+        from quarterdeck.checkpointing import flyte_file
 
         flat = flyte_file.read(Path(path), trust, map_location)
         states = {key: flat.pop(key) for key in (MODULE, OPTIMIZER) if key in flat}
@@ -176,7 +176,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         }
 
     def _reference(self, key: str) -> dict[str, Any] | None:
-        from quarterdeck.checkpoints.flyte_states import reference
+        from quarterdeck.checkpointing.flyte_states import reference
 
         return reference(self[key]) if key in self else self._references.get(key)
 
@@ -263,7 +263,7 @@ class PyTorchCheckpoint(Mapping[str, Any]):
 
         `context` and `partial` change nothing: no field depends on either, and none is required.
         """
-        from quarterdeck.checkpoints.flyte_schema import CheckpointSchema
+        from quarterdeck.checkpointing.flyte_schema import CheckpointSchema
 
         dumped = chosen(only, (*exclude, *load_only))
         return CheckpointSchema(cls, dumped, chosen(only, (*exclude, *dump_only)), many, unknown or "raise")
@@ -281,7 +281,7 @@ def _is_reference(state: Any) -> bool:
 
 def _resolved(references: Mapping[str, Any], weights: Any) -> dict[str, Any]:
     """The state dicts that are referred to."""
-    from quarterdeck.checkpoints.flyte_states import digest
+    from quarterdeck.checkpointing.flyte_states import digest
 
     source = weights if isinstance(weights, PyTorchCheckpoint) else PyTorchCheckpoint.load(weights)
     for key, reference in references.items():
@@ -292,7 +292,7 @@ def _resolved(references: Mapping[str, Any], weights: Any) -> dict[str, Any]:
 
 
 def _words(name: str, state: Mapping[str, Any]) -> str:
-    from quarterdeck.checkpoints.flyte_states import reference
+    from quarterdeck.checkpointing.flyte_states import reference
 
     told = reference(state, with_hash=False)
     size = told["size_bytes"]

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.checkpoints.manifest import MANIFEST, PINNED, File
-from quarterdeck.checkpoints.paths import is_listed
-from quarterdeck.checkpoints.sink import Sink
+from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
+from quarterdeck.checkpointing.paths import is_listed
+from quarterdeck.checkpointing.sink import Sink
 from quarterdeck.errors import UsageError
 
 

@@ -16,7 +16,7 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
-from quarterdeck.checkpoints import arrays
+from quarterdeck.checkpointing import arrays
 
 Tagged = dict[str, Any]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpoints.loading import Loaded, Request, load
-from quarterdeck.checkpoints.manifest import MANIFEST
-from quarterdeck.checkpoints.paths import is_listed, step_of
-from quarterdeck.checkpoints.places import Place, place_of
+from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpointing.loading import Loaded, Request, load
+from quarterdeck.checkpointing.manifest import MANIFEST
+from quarterdeck.checkpointing.paths import is_listed, step_of
+from quarterdeck.checkpointing.places import Place, place_of
 
 
 def load_first(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints, parse_metric
-from quarterdeck.checkpoints.paths import step_name
-from quarterdeck.checkpoints.places import Place
+from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints, parse_metric
+from quarterdeck.checkpointing.paths import step_name
+from quarterdeck.checkpointing.places import Place
 from quarterdeck.errors import UsageError
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quarterdeck.checkpoints import flat
-from quarterdeck.checkpoints.sources import OptimizerState, Source, opened
-from quarterdeck.checkpoints.stored import whole
+from quarterdeck.checkpointing import flat
+from quarterdeck.checkpointing.sources import OptimizerState, Source, opened
+from quarterdeck.checkpointing.stored import whole
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:
-    from quarterdeck.checkpoints.listing import Checkpoint
+    from quarterdeck.checkpointing.listing import Checkpoint
 
 
 def export(checkpoint: Checkpoint, path: str | os.PathLike[str], trust: bool = False) -> Path:

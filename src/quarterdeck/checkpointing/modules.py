@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpoints.manifest import Summary
+from quarterdeck.checkpointing.manifest import Summary
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quarterdeck.errors import ArgumentError, UsageError
 
 if TYPE_CHECKING:
-    from quarterdeck.checkpoints.flyte import PyTorchCheckpoint
+    from quarterdeck.checkpointing.flyte import PyTorchCheckpoint
 
 _UNKNOWN = ("raise", "exclude")
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from quarterdeck.checkpoints.problems import CheckpointError
+from quarterdeck.checkpointing.problems import CheckpointError
 
 JOIN_LIMIT_S = 5.0
 _POLL_S = (0.0005, 0.02)

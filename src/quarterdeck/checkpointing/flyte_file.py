@@ -24,9 +24,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from quarterdeck.checkpoints import classes, hyperparameters
-from quarterdeck.checkpoints.flyte_checks import MODULE, OPTIMIZER
-from quarterdeck.checkpoints.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing import classes, hyperparameters
+from quarterdeck.checkpointing.flyte_checks import MODULE, OPTIMIZER
+from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
 from quarterdeck.errors import UsageError
 
 _RECORD = ".quarterdeck/hyperparameters.json"

@@ -21,9 +21,9 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from quarterdeck.checkpoints import classes, leaves
-from quarterdeck.checkpoints.classes import UnknownClass
-from quarterdeck.checkpoints.comparison import Difference, differences
+from quarterdeck.checkpointing import classes, leaves
+from quarterdeck.checkpointing.classes import UnknownClass
+from quarterdeck.checkpointing.comparison import Difference, differences
 from quarterdeck.errors import UsageError
 
 __all__ = ["Difference", "UnknownClass", "decode", "differences", "encode"]

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from quarterdeck.checkpoints.manifest import File
-from quarterdeck.checkpoints.sink import Sink
+from quarterdeck.checkpointing.manifest import File
+from quarterdeck.checkpointing.sink import Sink
 
 __all__ = ["Contents", "Draft", "Place", "is_url", "place_of"]
 
@@ -85,9 +85,9 @@ def is_url(folder: str | os.PathLike[str]) -> bool:
 
 def place_of(folder: str | os.PathLike[str]) -> Place:
     if is_url(folder):
-        from quarterdeck.checkpoints.remote import RemotePlace
+        from quarterdeck.checkpointing.remote import RemotePlace
 
         return RemotePlace(os.fspath(folder))
-    from quarterdeck.checkpoints.local import LocalPlace
+    from quarterdeck.checkpointing.local import LocalPlace
 
     return LocalPlace(Path(os.path.abspath(os.path.expanduser(os.fspath(folder).removeprefix("file://")))))

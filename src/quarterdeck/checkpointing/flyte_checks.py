@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from quarterdeck.checkpoints import classes
+from quarterdeck.checkpointing import classes
 from quarterdeck.errors import ArgumentError, UsageError
 
 MODULE, OPTIMIZER = "module_state_dict", "optimizer_state_dict"

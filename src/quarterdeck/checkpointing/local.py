@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quarterdeck.checkpoints.manifest import MANIFEST, PINNED, File
-from quarterdeck.checkpoints.paths import DELETED, OLD, TMP, is_listed, replaced
-from quarterdeck.checkpoints.sink import Sink
+from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
+from quarterdeck.checkpointing.paths import DELETED, OLD, TMP, is_listed, replaced
+from quarterdeck.checkpointing.sink import Sink
 
 _YOUNG_S = 60.0
 """A draft of this age may be about to be locked."""

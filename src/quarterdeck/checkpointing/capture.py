@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpoints import modules, values
-from quarterdeck.checkpoints.flat import dtypes
-from quarterdeck.checkpoints.manifest import Summary
+from quarterdeck.checkpointing import modules, values
+from quarterdeck.checkpointing.flat import dtypes
+from quarterdeck.checkpointing.manifest import Summary
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:

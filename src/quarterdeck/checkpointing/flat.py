@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import IO, Any, cast
 
-from quarterdeck.checkpoints.manifest import File
+from quarterdeck.checkpointing.manifest import File
 
 CHUNK_BYTES = 8 << 20
 """Written at a time; Python's lock is free meanwhile, so that the training loop goes on."""

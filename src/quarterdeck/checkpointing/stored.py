@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quarterdeck.checkpoints import hyperparameters
+from quarterdeck.checkpointing import hyperparameters
 from quarterdeck.errors import UsageError
 
 _SHARDED = ("DTensor", "ShardedTensor", "FullyShardedDataParallel")

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
 from quarterdeck.errors import UsageError
 
 FORMAT = 1

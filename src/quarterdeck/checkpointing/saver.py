@@ -19,15 +19,15 @@ from pathlib import Path
 
 import msgspec
 
-from quarterdeck.checkpoints import joining, keeping
-from quarterdeck.checkpoints.capture import Captured
-from quarterdeck.checkpoints.joining import Joint
-from quarterdeck.checkpoints.manifest import Manifest, seal
-from quarterdeck.checkpoints.paths import step_name
-from quarterdeck.checkpoints.places import Draft, Place
-from quarterdeck.checkpoints.problems import CheckpointError
-from quarterdeck.checkpoints.snapshot import Part, Snapshot, take
-from quarterdeck.checkpoints.staging import Staging
+from quarterdeck.checkpointing import joining, keeping
+from quarterdeck.checkpointing.capture import Captured
+from quarterdeck.checkpointing.joining import Joint
+from quarterdeck.checkpointing.manifest import Manifest, seal
+from quarterdeck.checkpointing.paths import step_name
+from quarterdeck.checkpointing.places import Draft, Place
+from quarterdeck.checkpointing.problems import CheckpointError
+from quarterdeck.checkpointing.snapshot import Part, Snapshot, take
+from quarterdeck.checkpointing.staging import Staging
 
 __all__ = ["Order", "Saver", "flush", "saver"]
 

@@ -15,10 +15,18 @@ from typing import Any, overload
 
 import msgspec
 
-from quarterdeck.checkpoints.manifest import MANIFEST, PINNED, TENSORS, Manifest, TensorInfo, Tensors, unseal
-from quarterdeck.checkpoints.paths import step_of
-from quarterdeck.checkpoints.places import Contents, Place, place_of
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.manifest import (
+    MANIFEST,
+    PINNED,
+    TENSORS,
+    Manifest,
+    TensorInfo,
+    Tensors,
+    unseal,
+)
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.places import Contents, Place, place_of
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
 from quarterdeck.errors import UsageError
 
 _READ_BYTES = 16 << 20
@@ -61,7 +69,7 @@ class Checkpoint:
     @cached_property
     def hyperparameters(self) -> Any:
         """As they were given to the save; see `hyperparameters.decode` for classes that are not here."""
-        from quarterdeck.checkpoints.hyperparameters import decode
+        from quarterdeck.checkpointing.hyperparameters import decode
 
         return decode(msgspec.json.decode(self.manifest.hyperparameters))
 
@@ -123,7 +131,7 @@ class Checkpoint:
 
     def export(self, path: str | os.PathLike[str], trust: bool = False) -> Path:
         """To one `.safetensors` or `.pt` file: see `export.export`."""
-        from quarterdeck.checkpoints.export import export
+        from quarterdeck.checkpointing.export import export
 
         return export(self, path, trust)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quarterdeck.checkpoints import flat, sharded
-from quarterdeck.checkpoints.capture import Captured
-from quarterdeck.checkpoints.manifest import TENSORS, File, Summary, TensorInfo, Tensors, seal
-from quarterdeck.checkpoints.places import Draft
-from quarterdeck.checkpoints.sink import Sink
-from quarterdeck.checkpoints.staging import Staging
+from quarterdeck.checkpointing import flat, sharded
+from quarterdeck.checkpointing.capture import Captured
+from quarterdeck.checkpointing.manifest import TENSORS, File, Summary, TensorInfo, Tensors, seal
+from quarterdeck.checkpointing.places import Draft
+from quarterdeck.checkpointing.sink import Sink
+from quarterdeck.checkpointing.staging import Staging
 
 if TYPE_CHECKING:
     import torch

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.checkpoints import capture
-from quarterdeck.checkpoints.fitting import module_values, optimizer_values
-from quarterdeck.checkpoints.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpoints.manifest import MANIFEST
-from quarterdeck.checkpoints.paths import step_of
-from quarterdeck.checkpoints.places import Place, is_url, place_of
-from quarterdeck.checkpoints.problems import DamagedCheckpoint
-from quarterdeck.checkpoints.sources import Source, open_foreign, opened, own_of
-from quarterdeck.checkpoints.stored import whole
+from quarterdeck.checkpointing import capture
+from quarterdeck.checkpointing.fitting import module_values, optimizer_values
+from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
+from quarterdeck.checkpointing.manifest import MANIFEST
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.places import Place, is_url, place_of
+from quarterdeck.checkpointing.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.sources import Source, open_foreign, opened, own_of
+from quarterdeck.checkpointing.stored import whole
 from quarterdeck.errors import UsageError
 
 __all__ = ["Loaded", "Request", "load"]
@@ -217,7 +217,7 @@ def _kind(item: Any) -> str:
 
 def _detached(value: Any, device: Any = None) -> Any:
     """Tensors of their own, not views of the file."""
-    from quarterdeck.checkpoints.values import copied
+    from quarterdeck.checkpointing.values import copied
 
     return copied(value, lambda tensor, _: tensor.to(device or "cpu", copy=True))
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from quarterdeck.checkpoints.problems import DamagedCheckpoint, UntrustedCheckpoint
-from quarterdeck.checkpoints.stored import Chunk, Pieces, Stored
+from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.stored import Chunk, Pieces, Stored
 
 _ZIP = b"PK\x03\x04"
 _METADATA = "torch.distributed.checkpoint.metadata"
