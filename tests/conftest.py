@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import Notebook, descendants, quarterdeck_processes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from browser_harness import BrowserNotebook, Server
 
 DEADLINE_S = 120
 _MARK = "QUARTERDECK_TEST_SESSION"
@@ -31,6 +37,40 @@ def new_notebook(tmp_path: Path) -> Iterator[Notebook]:
     """A kernel of the test's own, nothing loaded."""
     with fresh_notebook(tmp_path) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Jupyter server for the tests of a module."""
+    from browser_harness import server
+
+    with server(tmp_path_factory.mktemp("jupyter") / "root") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Not longer than a module: left open it would keep an event loop running beside other tests' kernels."""
+    from browser_harness import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def opened(jupyter: Server, browser: Browser) -> Iterator[Callable[..., BrowserNotebook]]:
+    """Opens notebooks in the browser, and closes them: `opened(["cell 0", "cell 1"], app="notebook")`."""
+    from browser_harness import BrowserNotebook
+
+    notebooks: list[BrowserNotebook] = []
+
+    def open_one(cells: list[str], **options: Any) -> BrowserNotebook:
+        notebooks.append(BrowserNotebook(jupyter, browser, cells, **options))
+        return notebooks[-1]
+
+    yield open_one
+    for notebook in notebooks:
+        notebook.close()
 
 
 class fresh_notebook:

@@ -18,7 +18,7 @@ function d(n,e=null,...t){let i=document.createElement(n);for(let[r,o]of Object.
 .qd-view .qd-ck-link:hover { text-decoration: underline; }
 
 /* list */
-.qd-ck-list { --qd-cols: 48px 66px 52px 58px 58px minmax(0, 1fr); }
+.qd-ck-list { --qd-cols: 48px 62px 50px 66px 62px minmax(0, 1fr); }
 .qd-ck-list[data-metrics="1"] { --qd-cols: 62px 74px 66px 80px minmax(0, 1fr); }
 .qd-ck-list[data-metrics="0"] { --qd-cols: 62px 74px 80px minmax(0, 1fr); }
 .qd-ck-heads, .qd-ck-row { display: grid; grid-template-columns: var(--qd-cols); align-items: center; column-gap: 6px; padding: 0 8px 0 4px; }
