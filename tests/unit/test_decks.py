@@ -178,7 +178,7 @@ def test_a_thousand_appends_cost_what_each_of_them_weighs(context: Context) -> N
     [file] = folder_of(context.run_dir, 0, 1).iterdir()
     assert file.stat().st_size < 1_000 * 5_100
     assert len(read_body(file).parts) == 1_000
-    assert cost_s < 1
+    assert cost_s < 10
 
 
 def test_the_first_write_is_announced_once_and_before(context: Context) -> None:

@@ -20,7 +20,7 @@ from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.thinning import envelope, smoothed, thinned
 from quarterdeck.metrics.writer import Writer
 
-PLOT_S = 5.0
+PLOT_S = 50.0
 
 
 def _run(folder: Path, ranks: int, steps: int = 50, **functions: Any) -> Metrics:

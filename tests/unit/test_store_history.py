@@ -22,7 +22,7 @@ from quarterdeck.store.history import NotARun, StoredRun, delete, folder_bytes, 
 from quarterdeck.store.recorder import Recorder
 from quarterdeck.store.results import read_result, write_result
 
-LIST_S = 0.2
+LIST_S = 2.0
 
 
 @pytest.fixture(autouse=True)
