@@ -37,20 +37,25 @@ export class Deeds {
   }
 
   update(row: Row): void {
-    if (row.id !== this.row?.id) this.close();
+    if (row.id !== this.row?.id) {
+      this.close();
+      this.code = "";
+    }
     this.row = row;
     const able = row.problem === "" && row.needs.length === 0;
-    for (const button of [this.load, this.resume, this.save]) setAttr(button, "disabled", !able);
+    for (const button of [this.load, this.save]) setAttr(button, "disabled", !able);
+    setAttr(this.resume, "disabled", !able || this.code === "");
     setAttr(this.pin, "disabled", row.problem !== "");
     setAttr(this.pin, "aria-pressed", String(row.pinned));
     for (const name of ["aria-label", "title"]) setAttr(this.pin, name, row.pinned ? "Unpin" : "Pin");
     show(this.el, row.problem === "");
   }
 
-  /** The code that goes on from here, as the kernel tells it. */
+  /** The code that goes on from here, as the kernel tells it, after `update`; until then there is none to show. */
   resumeCode(code: string): void {
     if (this.code !== code && this.opened.dataset["what"] === "resume") this.close();
     this.code = code;
+    if (this.row !== null) this.update(this.row);
   }
 
   /** Asks before a pinned one goes; others go at once, and can come back. */
