@@ -33,6 +33,8 @@ _SHARE = 0.1
 """Of the time, that pictures may take: those of a long run come less often."""
 _NOTHING: Bundle = {"text/plain": ""}
 
+_HEAD_START_S = 1.0
+"""Of a live view of a run that is over: it and the picture would read the same files at the same moment."""
 _neighbours = threading.Lock()
 """The outputs of one run stand together, also where several runs appear under one cell at once."""
 
@@ -85,16 +87,19 @@ class RunDisplay:
         if not self._sink.live:
             self._print(folder)
             return
+        pause_s = 0.0
         if not self._placed:
             self._place(folder)
             if not last:
                 return  # the live view has its moment first
+            pause_s = _HEAD_START_S if self._view is not None else 0.0
         if last or self._drawn.is_set():
-            self._drawn = draw_later(lambda: self._draw(folder))
+            self._drawn = draw_later(lambda: self._draw(folder, pause_s))
         if last and self._view is None:
             self._drawn.wait()
 
-    def _draw(self, folder: Path) -> None:
+    def _draw(self, folder: Path, pause_s: float) -> None:
+        time.sleep(pause_s)
         began_s = time.thread_time()
         try:
             run = _run_in(folder)
