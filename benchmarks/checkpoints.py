@@ -5,19 +5,16 @@ is on the disk. In one process of its own, interleaved. `python -m benchmarks.ch
 from __future__ import annotations
 
 import gc
-import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import Line, markdown, spread, times
+from benchmarks import alone
+from benchmarks.table import Line, spread, times
 
 LIMIT_S = 900.0
 TENSORS, TENSOR_BYTES = 50, 10 << 20
@@ -25,9 +22,7 @@ TENSORS, TENSOR_BYTES = 50, 10 << 20
 
 def checkpoints(repeats: int) -> list[Line]:
     """Stall and total, each against one copy of the state into memory that was written before."""
-    command = [sys.executable, "-m", "benchmarks.checkpoints", str(repeats)]
-    done = subprocess.run(command, check=True, timeout=LIMIT_S, capture_output=True, text=True)
-    found: dict[str, list[list[float]]] = json.loads(done.stdout)
+    found: dict[str, list[list[float]]] = alone.measured("benchmarks.checkpoints", repeats, LIMIT_S)
     copy = [stall for stall, _ in found.pop("copy")]
     lines = []
     for what, at, target in (("the loop stands still", 0, "<= 1.2 x"), ("on the disk", 1, "")):
@@ -110,15 +105,5 @@ def _synced(path: Path) -> None:
     os.close(descriptor)
 
 
-def main() -> None:
-    if len(sys.argv) > 1:
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            print(json.dumps(measure(int(sys.argv[1]))))
-            os.chdir(Path(__file__).parent)
-        return
-    print(markdown(checkpoints(7)))
-
-
 if __name__ == "__main__":
-    main()
+    alone.main(measure, lambda: checkpoints(7))

@@ -5,17 +5,12 @@ ratios hold while the machine has other work. `python -m benchmarks.metrics` pri
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from timeit import Timer
 from typing import Any
 
-from benchmarks.table import Line, markdown, spread, times
+from benchmarks import alone
+from benchmarks.table import Line, spread, times
 
 LIMIT_S = 300.0
 CALLS = 20_000
@@ -23,9 +18,7 @@ CALLS = 20_000
 
 def metrics(repeats: int) -> list[Line]:
     """One call with two numbers and a step."""
-    command = [sys.executable, "-m", "benchmarks.metrics", str(repeats)]
-    done = subprocess.run(command, check=True, timeout=LIMIT_S, capture_output=True, text=True)
-    found: dict[str, list[float]] = json.loads(done.stdout)
+    found: dict[str, list[float]] = alone.measured("benchmarks.metrics", repeats, LIMIT_S)
     ours, n = found.pop("qd.log"), f"{repeats} x {CALLS:,}"
     targets = {"an empty call": "<= 15 x", "add_scalar": ">= 25 x faster"}
     return [
@@ -80,15 +73,5 @@ def _calls() -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "add_scalar", "writer.add_scalar('loss', loss, step)", {"writer": writer, **numbers}
 
 
-def main() -> None:
-    if len(sys.argv) > 1:
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            print(json.dumps(measure(int(sys.argv[1]))))
-            os.chdir(Path(__file__).parent)
-        return
-    print(markdown(metrics(9)))
-
-
 if __name__ == "__main__":
-    main()
+    alone.main(measure, lambda: metrics(9))

@@ -302,3 +302,15 @@ def _py_spy(pid: int) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"    no stack: {error}"
     return ran.stdout
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Call it in a forked child, which has to end well."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -12,7 +12,7 @@ function row(group, step, ageMin, metrics, more = {}) {
 
 const groups = [
   {
-    id: "g0", name: "vit-s16-imagenette", words: "failed at step 1,342: rank 1 raised ValueError", path: "/work/.quarterdeck/runs/a/checkpoints", created_ms: NOW - 10 * MIN, live: false,
+    id: "g0", name: "vit-s16-imagenette", words: "failed at step 1,342: rank 1 raised ValueError", path: "project/.quarterdeck/runs/a/checkpoints", created_ms: NOW - 10 * MIN, live: false,
     rows: [
       row("g0", 1300, 1, { loss: 0.398, accuracy: 0.911 }, { best: ["loss"] }),
       row("g0", 1200, 2, { loss: 0.409, accuracy: 0.914 }, { best: ["accuracy"] }),
@@ -55,7 +55,7 @@ export function answer(message) {
     const found = groups.flatMap((group) => group.rows).find((one) => one.id === message.id);
     const bad = found?.problem ?? "";
     return [{
-      kind: "detail", id: message.id, facts: [{ name: "saved", value: "2026-08-20 14:26:18" }, { name: "ranks", value: "4" }, { name: "model", value: "VisionTransformer" }, { name: "folder", value: `/work/.quarterdeck/runs/a/checkpoints/${message.id}` }],
+      kind: "detail", id: message.id, facts: [{ name: "saved", value: "2026-08-20 14:26:18" }, { name: "ranks", value: "4" }, { name: "model", value: "VisionTransformer" }, { name: "folder", value: `project/.quarterdeck/runs/a/checkpoints/${message.id}` }],
       hyperparameters: bad ? [] : Object.entries(values).map(([name, value]) => ({ name, value })), parameters: 21.7e6, tensors: bad ? [] : rows, problem: bad,
       resume: "%%distributed --resume .quarterdeck/runs/a/checkpoints/step-00001200\nmodel = VisionTransformer()\ntrain(model)",
     }];

@@ -5,11 +5,8 @@ For whoever changes it: `npm run build && python dev/shelf_shots.py [OUT] [SHOT.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from playwright.sync_api import Page
-from shots import opened
+from shots import take
 
 FEED = "name => window.shelf[name]().forEach((message) => window.feed(message))"
 
@@ -18,7 +15,6 @@ def begun(page: Page, scene: str) -> None:
     """Mounted and fed; what the browser asks is answered."""
     page.evaluate("() => { window.unmount = window.mount(true, 'checkpoints') }")
     page.evaluate(FEED, scene)
-    page.wait_for_timeout(300)
 
 
 def second(page: Page) -> None:
@@ -77,23 +73,5 @@ SHOTS = {
 }
 
 
-def shoot(out: Path, name: str) -> None:
-    scene, width, light, deeds = SHOTS[name]
-    with opened(width) as page:
-        page.evaluate("light => document.body.setAttribute('data-jp-theme-light', light)", light)
-        begun(page, scene)
-        for deed in deeds:
-            deed(page)
-            page.wait_for_timeout(250)
-        page.screenshot(path=out / f"{name}.png", full_page=True)
-
-
-def main() -> None:
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/qd-shelf-shots")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or SHOTS:
-        shoot(out, name)
-
-
 if __name__ == "__main__":
-    main()
+    take(SHOTS, "checkpoint-browser", begun)

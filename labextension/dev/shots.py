@@ -6,12 +6,14 @@ For whoever changes the view: `npm run build && python dev/shots.py [OUT] [SCENE
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -120,25 +122,35 @@ SHOTS = {
 }
 
 
-def shoot(out: Path, name: str) -> None:
-    scene, width, light, deeds = SHOTS[name]
+Begin = Callable[[Page, str], None]
+"""Mounts the view and feeds it a scene."""
+
+
+def begun(page: Page, scene: str) -> None:
+    page.evaluate("void window.mount()")
+    page.evaluate(FEED, scene)
+
+
+def shoot(picture: Path, shot: tuple[str, int, str, Sequence[Callable[[Page], None]]], begin: Begin) -> None:
+    scene, width, light, deeds = shot
     with opened(width) as page:
         page.evaluate("light => document.body.setAttribute('data-jp-theme-light', light)", light)
-        page.evaluate("void window.mount()")
-        page.evaluate(FEED, scene)
+        begin(page, scene)
         page.wait_for_timeout(300)
         for deed in deeds:
             deed(page)
-        page.wait_for_timeout(200)
-        page.screenshot(path=out / f"{name}.png", full_page=True)
+            page.wait_for_timeout(250)
+        page.screenshot(path=picture, full_page=True)
 
 
-def main() -> None:
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/qd-shots")
+def take(shots: Mapping[str, Any], folder: str, begin: Begin) -> None:
+    """Those that the command line names, or all."""
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.gettempdir()) / folder
     out.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or SHOTS:
-        shoot(out, name)
+    for name in sys.argv[2:] or shots:
+        shoot(out / f"{name}.png", shots[name], begin)
+    print(out)
 
 
 if __name__ == "__main__":
-    main()
+    take(SHOTS, "run-view", begun)

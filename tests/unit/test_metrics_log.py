@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness import in_child
 from quarterdeck.context import Context, working_for
 from quarterdeck.metrics import late
 from quarterdeck.metrics.log import flush, log
@@ -190,26 +191,15 @@ def test_threads(here: Context) -> None:
     assert metrics.skipped_bytes == 0
 
 
-def _in_child(work: Callable[[], object]) -> None:
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def test_forked_children_write_into_the_same_file(here: Context) -> None:
     log(x=0.0)
 
     def child() -> None:
         log(x=1.0)
         log(child=1.0, step=7)
-        _in_child(lambda: log(x=2.0, step=9))
+        in_child(lambda: log(x=2.0, step=9))
 
-    _in_child(child)
+    in_child(child)
     log(x=3.0, step=2)
     assert _column(here, "x") == {0: 0.0, 1: 1.0, 2: 3.0, 9: 2.0}
     assert _column(here, "child") == {7: 1.0}
@@ -226,7 +216,7 @@ def test_a_child_forked_while_threads_log(here: Context) -> None:
     for thread in threads:
         thread.start()
     for number in range(10):
-        _in_child(lambda number=number: log(child=float(number), step=number))  # type: ignore[misc]
+        in_child(lambda number=number: log(child=float(number), step=number))  # type: ignore[misc]
     end.set()
     for thread in threads:
         thread.join()
@@ -373,7 +363,7 @@ def test_only_so_many_wait(here: Context) -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_child_leaves_its_parents_gpu_values_alone(here: Context) -> None:
     log(x=_Gpu(1.0))
-    _in_child(flush)
+    in_child(flush)
     assert not here.run_dir.exists()
     with pytest.raises(TypeError, match="'x' is a _Gpu of 2"):
         log(x=_Gpu(1.0, size=2))

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness import in_child
 from quarterdeck.context import Context, working_for
 from quarterdeck.metrics.progress import Bar, finish, progress, progress_name, read_progress
 from quarterdeck.metrics.spans import LIMIT, span
@@ -33,17 +34,6 @@ def here(tmp_path: Path) -> Iterator[Context]:
 
 def _bars(context: Context) -> list[Bar]:
     return read_progress(context.run_dir, context.attempt).get(context.rank, [])
-
-
-def _in_child(work: Callable[[], object]) -> None:
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 # ---- loops
@@ -183,7 +173,7 @@ def test_forked_children_leave_the_rank_s_loops_alone(here: Context) -> None:
                 assert list(progress(range(1000), "child")) == list(range(1000))
                 finish()
 
-            _in_child(child)
+            in_child(child)
     assert [(bar.desc, bar.n) for bar in _bars(here)] == [("parent", 3)]
 
 
@@ -191,7 +181,7 @@ def test_a_child_that_goes_on_with_the_parent_s_loop_writes_nothing(here: Contex
     loop = progress(range(100), "shared")
     next(loop)
     before = (here.run_dir / progress_name(0, 1)).read_bytes()
-    _in_child(lambda: list(loop))
+    in_child(lambda: list(loop))
     assert (here.run_dir / progress_name(0, 1)).read_bytes() == before
     assert len(list(loop)) == 99
 
@@ -207,7 +197,7 @@ def test_forks_while_threads_have_loops(here: Context) -> None:
     for thread in threads:
         thread.start()
     for _ in range(20):
-        _in_child(lambda: list(progress(range(10), "child")))
+        in_child(lambda: list(progress(range(10), "child")))
     end.set()
     for thread in threads:
         thread.join(20)
@@ -394,7 +384,7 @@ def test_threads_and_children_have_spans_too(here: Context) -> None:
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    _in_child(work)
+    in_child(work)
     for thread in threads:
         thread.join(20)
     spans = _spans(here)
