@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from quarterdeck.client.view import CellView
 from quarterdeck.client.view.sink import PrintSink, Sink
 from quarterdeck.protocol.messages import KernelContext
 
@@ -57,3 +59,13 @@ def loaded() -> bool:
 def current() -> Notebook:
     """The loaded extension's, else the script that runs."""
     return _current or Notebook(vars(sys.modules["__main__"]))
+
+
+@contextmanager
+def cell_view() -> Iterator[CellView]:
+    """A view for the cell that runs now, which shows everything at the end, however that comes."""
+    view = CellView(current().new_sink())
+    try:
+        yield view
+    finally:
+        view.finish()

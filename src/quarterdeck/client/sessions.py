@@ -8,7 +8,7 @@ from typing import Any, Literal
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.session import CellOptions
 from quarterdeck.client.session import Session as SessionCalls
-from quarterdeck.client.view import CellView, failure
+from quarterdeck.client.view import failure
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.payload.names import analyse
@@ -76,30 +76,21 @@ class Session:
         )
         notebook = notebooks.current()
         names, cell = analyse(code), RunCell(code=code, number=notebook.cell_number(), bare=True)
-        view = CellView(notebook.new_sink())
-        try:
+        with notebooks.cell_view() as view:
             finished, world_size = self._calls.run_cell(cell, names, options, view)
-        finally:
-            view.finish()
         error = failure(finished, notebook.namespace.__contains__, timeout_s, world_size)
         if error is not None:
             raise error
 
     def push(self, *names: str, ranks: Sequence[int] | None = None) -> None:
         """Copy values of the notebook to the workers, by name."""
-        view = CellView(notebooks.current().new_sink())
-        try:
+        with notebooks.cell_view() as view:
             self._calls.push(names, ranks, view)
-        finally:
-            view.finish()
 
     def pull(self, name: str, rank: int = 0) -> Any:
         """A copy of a rank's value."""
-        view = CellView(notebooks.current().new_sink())
-        try:
+        with notebooks.cell_view() as view:
             return self._calls.pull(name, "", rank, view)
-        finally:
-            view.finish()
 
     def status(self) -> list[RankStatus]:
         """Each rank's state, pid, device and memory, also while a cell runs. Empty without workers."""

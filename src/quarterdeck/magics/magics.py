@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import ast
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
@@ -54,7 +52,7 @@ class QuarterdeckMagics(Magics):
     @line_magic
     def push(self, line: str) -> None:
         asked = options.push_parser().parse_line(line)
-        with _view() as view:
+        with notebooks.cell_view() as view:
             replaced = calls_of(asked.session).push(asked.names, asked.ranks, view)
             for name, what in replaced.items():
                 view.notice(f"`{name}`: replaced the workers' own ({what}).")
@@ -63,7 +61,7 @@ class QuarterdeckMagics(Magics):
     def pull(self, line: str) -> None:
         asked = options.pull_parser().parse_line(line)
         target = options.pull_target(asked)
-        with _view() as view:
+        with notebooks.cell_view() as view:
             value = calls_of(asked.session).pull(asked.name, target, asked.rank, view)
         self.shell.user_ns[target] = value
 
@@ -112,7 +110,7 @@ class QuarterdeckMagics(Magics):
 
     def _run_cell(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
         session = calls_of(asked.session)
-        with _view() as view:
+        with notebooks.cell_view() as view:
             finished, world_size = session.run_cell(code, names, wanted, view)
         run = session.last_run() if asked.as_ else None
         error = failure(finished, self.shell.user_ns.__contains__, wanted.timeout_s, world_size)
@@ -138,16 +136,6 @@ class QuarterdeckMagics(Magics):
 
 def _new_view() -> CellView:
     return CellView(notebooks.current().new_sink())
-
-
-@contextmanager
-def _view() -> Iterator[CellView]:
-    """A CellView that shows everything at the end, however it comes."""
-    view = _new_view()
-    try:
-        yield view
-    finally:
-        view.finish()
 
 
 def cell_number(shell: Any) -> int:
