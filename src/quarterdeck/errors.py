@@ -22,6 +22,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+KEPT_CHARS = 1_000_000
+"""Of an exception's text."""
+SHOWN_CHARS = 64_000
+"""Of the same, in the notebook."""
+
+
+NO_TEXT = "<exception str() failed>"
+"""As Python itself writes."""
+
+
+def text_of(error: BaseException) -> str:
+    """Its message, whatever the class of user code makes of it, and however long that is."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return NO_TEXT
+    return shortened(text, KEPT_CHARS)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Without its middle, if it is longer; that says how much is missing."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]} … {len(text) - limit:,} characters left out … {text[-(limit // 2) :]}"
+
 
 class QuarterdeckError(Exception):
     """Something that the user can understand from its text alone."""

@@ -1,12 +1,13 @@
-"""Source text of notebook functions on their way to the workers. Called by the kernel with what it sends."""
+"""Source text of notebook functions and classes on their way to the workers. Called by the kernel with what
+it sends.
+"""
 
 from __future__ import annotations
 
-import linecache
-import types
 from collections.abc import Mapping
 
 from quarterdeck.payload.references import code_of
+from quarterdeck.payload.sources import file_of, text_of
 
 
 def sources_of(
@@ -15,15 +16,10 @@ def sources_of(
     """Cell number and text of the notebook cells that travelling functions and classes come from, by
     co_filename.
 
-    `compile_cache` is IPython's `shell.compile`. For `Payload.sources`: tracebacks of workers show these
-    lines.
+    `compile_cache` is IPython's `shell.compile`. For `Payload.sources`: tracebacks and `inspect` show these
+    lines on the workers.
     """
     cells: Mapping[str, int] = getattr(compile_cache, "_filename_map", {})
-    found: dict[str, tuple[int, str]] = {}
-    for value in values.values():
-        for part in code_of(value, namespace or {}):
-            if isinstance(part, types.FunctionType):
-                filename = part.__code__.co_filename
-                if filename in cells and filename not in found:
-                    found[filename] = cells[filename], "".join(linecache.getlines(filename))
-    return found
+    parts = (part for value in values.values() for part in code_of(value, namespace or {}))
+    files = dict.fromkeys(file_of(part, cells) for part in parts)
+    return {file: (cells[file], text_of(file)) for file in files if file}

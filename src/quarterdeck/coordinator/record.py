@@ -175,5 +175,5 @@ def _terminal(finished: Finished) -> tuple[RunState, str]:
     root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
     if root is None:
         return "succeeded", ""
-    what = root.evalue if root.state == "killed" else f"raised {root.ename}: {root.evalue}"
+    what = root.evalue if root.state == "killed" else f"raised {root.ename}: {root.summary}"
     return "failed", f"rank {root.rank} {what}"[:300]

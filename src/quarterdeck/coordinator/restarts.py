@@ -60,5 +60,5 @@ def _root(finished: Finished) -> Outcome | None:
 def _what(outcome: Outcome) -> str:
     if outcome.state == "killed":
         return outcome.evalue
-    first = outcome.evalue.strip().split("\n")[0]
+    first = outcome.summary
     return f"raised {outcome.ename}" + (f": {first}" if first else "")

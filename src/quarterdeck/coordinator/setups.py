@@ -70,4 +70,4 @@ def failure_words(finished: Finished) -> str:
     if finished.stopped:
         return "it was interrupted" if finished.stopped == "interrupt" else "it did not end in time"
     root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
-    return "" if root is None else f"rank {root.rank}: {root.ename}: {root.evalue}"
+    return "" if root is None else f"rank {root.rank}: {root.ename}: {root.summary}"

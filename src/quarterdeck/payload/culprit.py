@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quarterdeck.errors import shortened, text_of
 from quarterdeck.payload.pickler import PayloadPickler
 from quarterdeck.payload.references import is_bulk, is_filled, referenced_globals
 
 _LIMIT_S = 2.0
 _DEEPEST = 12
 _MOST_ITEMS = 2000
+_LINE_CHARS = 1000
 
 
 def name_culprit(values: Mapping[str, object], namespace: dict[str, object], error: BaseException) -> str:
@@ -31,8 +33,10 @@ def name_culprit(values: Mapping[str, object], namespace: dict[str, object], err
     """
     try:
         return _sentence(values, namespace, error, time.monotonic() + _LIMIT_S)
-    except Exception:
-        return f"a value cannot be pickled: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # of user code, which the search runs once more
+        return f"a value cannot be pickled: {_first_line(error)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ def _sentence(
         step = found or _Step(value, name, name)
         users = _users(step.root, values, namespace)
         place = f"`{step.text}` (a `{_type_name(step.value)}`){step.reached}{users}"
-        return f"{place} cannot be pickled{_reason(failure, step.value)}"
-    return f"a value cannot be pickled: {error}"
+        return f"{place} cannot be pickled{_reason(failure)}"
+    return f"a value cannot be pickled: {_first_line(error)}"
 
 
 def _users(root: str, values: Mapping[str, object], namespace: dict[str, object]) -> str:
@@ -77,12 +81,14 @@ def _type_name(value: object) -> str:
     return cls.__qualname__ if plain else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _reason(failure: BaseException, value: object) -> str:
+def _reason(failure: BaseException) -> str:
     """The failure's own words, unless they only repeat that this type cannot be pickled."""
-    text = str(failure).strip()
-    if not text or text.startswith("cannot pickle '"):
-        return ""
-    return f": {text.splitlines()[0]}"
+    line = _first_line(failure)
+    return "" if not line or line.startswith("cannot pickle '") else f": {line}"
+
+
+def _first_line(failure: BaseException) -> str:
+    return shortened(text_of(failure).strip().partition("\n")[0], _LINE_CHARS)
 
 
 # ---- where pickling stops
@@ -129,7 +135,9 @@ def _try(
         return None
     except RecursionError as failure:
         return value, failure
-    except Exception as failure:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # `sys.exit()` in a `__reduce__`, too
         return (value if isinstance(failure.__cause__, RecursionError) else tracer.last), failure
     return None
 

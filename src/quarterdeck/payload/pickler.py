@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from quarterdeck.errors import text_of
 from quarterdeck.payload import loaders
 from quarterdeck.payload.references import global_names, is_filled
 from quarterdeck.payload.travel import TravelTable
@@ -27,6 +28,12 @@ from quarterdeck.payload.travel import TravelTable
 __all__ = ["Pickled", "TravelTable", "dumps", "loads"]
 
 _IN_BAND_BYTES = 1024
+_CODE = (
+    "argcount", "posonlyargcount", "kwonlyargcount", "nlocals", "stacksize", "flags", "code", "consts",
+    "names", "varnames", "filename", "name", "qualname", "firstlineno", "linetable", "exceptiontable",
+    "freevars", "cellvars",
+)  # fmt: skip
+"""Of a code object, in the order in which its constructor takes them, from Python 3.11 on."""
 _SLOTS = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
 
 
@@ -54,7 +61,8 @@ def dumps(
     file = io.BytesIO()
     pickler = PayloadPickler(file, namespace, known, remember)
     receiver = pickler.receiver
-    pickler.dump((tuple(imports), {k: receiver if v is namespace else v for k, v in values.items()}))
+    with _NoExit("pickled"):
+        pickler.dump((tuple(imports), {k: receiver if v is namespace else v for k, v in values.items()}))
     return Pickled(file.getvalue(), pickler.buffers)
 
 
@@ -65,7 +73,7 @@ def loads(
 
     Raises `travel.Gone` for a reference to an object that has died meanwhile, and what unpickling raises.
     """
-    with loaders.receiving(namespace, table):
+    with loaders.receiving(namespace, table), _NoExit("unpickled"):
         imports, values = pickle.loads(data, buffers=buffers)
         loaders.import_modules(imports)
     result: dict[str, object] = values
@@ -76,7 +84,8 @@ def load_function(data: bytes) -> Callable[..., Any]:
     """A function pickled alone, by `dumps_function` or by plain cloudpickle. The former, inside
     `loaders.receiving` with the buffers that came with it.
     """
-    function: Callable[..., Any] = pickle.loads(data, buffers=loaders.function_buffers())
+    with _NoExit("unpickled"):
+        function: Callable[..., Any] = pickle.loads(data, buffers=loaders.function_buffers())
     return function
 
 
@@ -84,8 +93,27 @@ def dumps_function(function: Callable[..., Any], namespace: dict[str, object]) -
     """As `dumps`, for one function, in the form that `worker.spawn_helper` takes."""
     file = io.BytesIO()
     pickler = PayloadPickler(file, namespace)
-    pickler.dump(function)
+    with _NoExit("pickled"):
+        pickler.dump(function)
     return Pickled(file.getvalue(), pickler.buffers)
+
+
+class _NoExit:
+    """`sys.exit()`, and its like, in user code that pickles or unpickles a value (or in a module that is
+    imported for it) is an error of that value. It must not end whoever carries it.
+    """
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, raised: BaseException | None, frames: object) -> None:
+        if raised is None or isinstance(raised, (Exception, KeyboardInterrupt)):
+            return
+        what = f"{type(raised).__name__}: {text_of(raised)}".removesuffix(": ")
+        raise pickle.PickleError(f"{what}, raised while it was {self._done}") from raised
 
 
 class _ReceiverNamespace:
@@ -148,6 +176,8 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(obj)
         if kind is types.FunctionType and obj.__globals__ is self._namespace:
             return self._reduce_function(obj)
+        if kind is types.CodeType:
+            return _reduce_code(obj)
         if kind is types.CellType and id(obj) in self._cells:
             return _reduce_cell(obj)
         if kind is self._tensor and _is_plain(obj):
@@ -263,6 +293,11 @@ _FUNCTOOLS: dict[type, Callable[[Any], tuple[Any, ...] | None]] = {
 
 def _is_scattered(array: Any) -> bool:
     return array.nbytes >= _IN_BAND_BYTES and not (array.flags.forc or array.dtype.hasobject)
+
+
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    """With its file name, by which tracebacks and `inspect` find its source; cloudpickle 3.1.3 drops it."""
+    return types.CodeType, tuple(getattr(code, f"co_{part}") for part in _CODE)
 
 
 def _reduce_cell(cell: types.CellType) -> tuple[Any, ...]:

@@ -17,6 +17,10 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.errors import shortened
+
+SUMMARY_CHARS = 1000
+
 Restart = Literal["recoverable", "always", "never"]
 
 Owner = Literal["worker", "notebook"]
@@ -453,6 +457,11 @@ class Outcome(Message):
     """Whose process group the rank is left with."""
     lost: list[str] = []
     """Names that died with a killed worker."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of its text, of a length that fits into a sentence."""
+        return shortened(self.evalue.strip().partition("\n")[0], SUMMARY_CHARS)
 
 
 class Fetched(Message):

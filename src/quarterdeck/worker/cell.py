@@ -5,14 +5,17 @@ from __future__ import annotations
 import linecache
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from quarterdeck.checkpointing.problems import CheckpointError
-from quarterdeck.errors import RecoverableError
-from quarterdeck.protocol.messages import CallFunction, Outcome, RunCell
+from quarterdeck.errors import SHOWN_CHARS, RecoverableError, shortened, text_of
+from quarterdeck.protocol.messages import Outcome, RunCell
+from quarterdeck.worker.frames import chain
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell
+from quarterdeck.worker.shown import bounded
 from quarterdeck.worker.sockets import is_secondary
 
 
@@ -23,12 +26,11 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     shell.execution_count = cell.number
     shell.cell_is_plain, shell.cell_is_bare = cell.plain, cell.bare
     shell.traceback_lines.clear()
-    know_sources(shell, cell)
     sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments
     error: BaseException | None
     try:
         interrupts.arm()
-        result: Any = shell.run_cell(cell.code, store_history=False)  # type: ignore[no-untyped-call]
+        result: Any = shell.run_cell(cell.code, store_history=False)
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             interrupts.disarm()  # it would replace what has happened, and cost what is being saved
@@ -57,16 +59,8 @@ def finish_saves(error: BaseException | None = None) -> None:
     except CheckpointError as failed:
         if error is None:
             raise
-        print(f"{type(failed).__name__}: {failed}", file=sys.stderr)
-
-
-def know_sources(shell: WorkerShell, work: RunCell | CallFunction) -> None:
-    """Functions of ordinary notebook cells: their tracebacks show "Cell In[3], line 5" with source lines here
-    too.
-    """
-    for filename, (number, text) in work.payload.sources.items():
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-        shell.compile._filename_map[filename] = number
+        with suppress(Exception):  # the stream is the user's
+            print(f"{type(failed).__name__}: {failed}", file=sys.stderr)
 
 
 def outcome_of(shell: WorkerShell, error: BaseException | None) -> Outcome:
@@ -78,7 +72,7 @@ def outcome_of(shell: WorkerShell, error: BaseException | None) -> Outcome:
         return outcome
     outcome.state = "error"
     outcome.ename = type(error).__name__
-    outcome.evalue = text_of(error)
+    outcome.evalue = wire_text(text_of(error))
     outcome.secondary = is_secondary(error)
     outcome.recoverable = isinstance(error, RecoverableError)
     if isinstance(error, SystemExit):
@@ -87,17 +81,9 @@ def outcome_of(shell: WorkerShell, error: BaseException | None) -> Outcome:
     if outcome.missing_name and isinstance(error, KeyError):
         outcome.ename = "NameError"
         outcome.evalue = f"name {outcome.missing_name!r} is not defined on the workers"
-    lines = shell.traceback_lines or [f"{outcome.ename}: {outcome.evalue}"]
-    outcome.traceback = [wire_text(line) for line in lines]
+    lines = shell.traceback_lines or [f"{outcome.ename}: {shortened(outcome.evalue, SHOWN_CHARS)}"]
+    outcome.traceback = [wire_text(line) for line in bounded(lines)]
     return outcome
-
-
-def text_of(error: BaseException) -> str:
-    """Its message, whatever the class of user code makes of it."""
-    try:
-        return wire_text(str(error))
-    except Exception as failed:
-        return f"(its text cannot be had: __str__ raised {type(failed).__name__})"
 
 
 def _missing_name(shell: WorkerShell, error: BaseException) -> str:
@@ -126,15 +112,3 @@ def forget_traceback(error: BaseException | None) -> None:
             setattr(sys, name, None)
     for one in chain(error):
         one.__traceback__ = None
-
-
-def chain(error: BaseException | None) -> list[BaseException]:
-    """It and what it came from, each once: `raise error from error` makes a ring."""
-    found: dict[int, BaseException] = {}
-    waiting = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and id(one) not in found:
-            found[id(one)] = one
-            waiting += [one.__context__, one.__cause__]
-    return list(found.values())

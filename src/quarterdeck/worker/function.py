@@ -4,35 +4,33 @@ worker.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from quarterdeck.context import current
 from quarterdeck.decks.arguments import choose
+from quarterdeck.errors import KEPT_CHARS, NO_TEXT
 from quarterdeck.payload.culprit import name_culprit
 from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.pickler import dumps, load_function, loads
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
-from quarterdeck.worker.cell import chain, finish_saves, forget_traceback, know_sources, outcome_of
+from quarterdeck.worker.cell import finish_saves, forget_traceback, outcome_of
+from quarterdeck.worker.frames import chain
 from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell
+from quarterdeck.worker.shown import without_ours
 
 _TEXT_CHARS = 300
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> tuple[Outcome, int | None]:
     """The outcome, and the memfd that goes with its value; the caller closes it. Never raises."""
     shell.execution_count = call.number
     shell.traceback_lines.clear()
-    know_sources(shell, call)
     sys.argv = [""]  # argparse in a script's main() must not see our own arguments
     result: ElasticWorkerResult | None = None
     error: BaseException | None = None
@@ -80,19 +78,9 @@ def _was_loaded(error: BaseException) -> bool:
 def _render(shell: WorkerShell, error: BaseException) -> None:
     """Its traceback, from the first frame of user code on."""
     interrupts.disarm()  # an interrupt would only cost the reader the traceback
-    frames: TracebackType | None = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        frames = frames.tb_next
-    error.__traceback__ = frames
-    if _holds_group(error):  # IPython would print it, as output
-        shell.traceback_lines[:] = "".join(traceback.format_exception(error)).splitlines()
-    else:
-        shell.showtraceback((type(error), error, frames), tb_offset=0)
-
-
-def _holds_group(error: BaseException | None) -> bool:
-    """Whether it, or one that it came from, is an ExceptionGroup."""
-    return any(isinstance(one, BaseExceptionGroup) for one in chain(error))
+    for one in chain(error):
+        one.__traceback__ = without_ours(one.__traceback__)
+    shell.show_failure(error, error.__traceback__)
 
 
 # ---- what comes back
@@ -104,9 +92,14 @@ def _attach(
     """Pickle the value, or the exception, into the outcome."""
     if result is not None:
         return _attach_result(shell, outcome, result)
-    if outcome.state == "error" and not isinstance(error, SystemExit):
+    if outcome.state == "error" and isinstance(error, Exception) and _can_be_shown(outcome):
         return _try_attach(shell, outcome, {"error": error})[0]
     return None
+
+
+def _can_be_shown(outcome: Outcome) -> bool:
+    """In the notebook, by the kernel, which asks the exception itself for its text."""
+    return outcome.evalue != NO_TEXT and len(outcome.evalue) < KEPT_CHARS
 
 
 def _attach_result(shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult) -> int | None:
@@ -136,6 +129,6 @@ def _text(value: object) -> str:
     """The start of its repr, whatever its class makes of that."""
     try:
         text = wire_text(repr(value))
-    except Exception as failed:
+    except BaseException as failed:
         return f"<{type(value).__name__}, whose __repr__ raised {type(failed).__name__}>"
     return text if len(text) <= _TEXT_CHARS else text[: _TEXT_CHARS - 1] + "…"

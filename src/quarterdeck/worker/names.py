@@ -4,9 +4,11 @@ of the worker.
 
 from __future__ import annotations
 
+import sys
 import types
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from quarterdeck.payload.memory import map_buffers, pack
@@ -16,6 +18,7 @@ from quarterdeck.protocol.messages import Owner, Payload
 INJECTED = ("rank", "local_rank", "world_size", "device")
 _SHARED = (int, float, complex, str, bytes, tuple, frozenset, type(None))
 _CODE = (type, types.FunctionType, types.ModuleType)
+_QD = sys.modules["quarterdeck"]  # not imported: what is above is not to be known here
 
 
 class Names:
@@ -23,7 +26,10 @@ class Names:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
-        self._hidden = {*namespace, *INJECTED, "_exit_code"}  # the last one is IPython's, of `!command`
+        namespace.setdefault("qd", _QD)
+        self._hidden = {*namespace, *INJECTED, "_exit_code"} - {
+            "qd"
+        }  # the last one is IPython's, of `!command`
         self._travelled: dict[str, Any] = {}
         self._reported: dict[str, Owner] = {}
         self._table = TravelTable()
@@ -43,7 +49,7 @@ class Names:
         return {
             name: describe(self.namespace[name])
             for name in names
-            if name in self.namespace and not self._is_refresh(name)
+            if name in self.namespace and not self._is_refresh(name) and not self._is_hidden(name)
         }
 
     def _is_refresh(self, name: str) -> bool:
@@ -61,7 +67,7 @@ class Names:
         """A cell may have bound these. Python keeps one object for equal small values, so identity does not
         tell: they are the worker's from here, like everything else that the cell bound."""
         for name in names:
-            if isinstance(self.namespace.get(name), _SHARED):
+            if issubclass(type(self.namespace.get(name)), _SHARED):
                 self._travelled.pop(name, None)
 
     def changes(self) -> tuple[dict[str, Owner | None], list[int]]:
@@ -69,7 +75,7 @@ class Names:
         now: dict[str, Owner] = {
             name: self._owner(name)
             for name in self.namespace
-            if isinstance(name, str) and name not in self._hidden and not name.startswith("__")
+            if isinstance(name, str) and not self._is_hidden(name)
         }
         for name in [name for name in self._travelled if now.get(name) != "notebook"]:
             del self._travelled[name]
@@ -77,6 +83,12 @@ class Names:
         changed.update({name: None for name in self._reported if name not in now})
         self._reported = now
         return changed, self._table.take_dropped()
+
+    def _is_hidden(self, name: str) -> bool:
+        """`qd` counts as a name like any other where it came with a cell, or is bound to something else."""
+        if name == "qd" and name not in self._travelled:
+            return self.namespace[name] is _QD
+        return name in self._hidden or name.startswith("__")
 
     def _owner(self, name: str) -> Owner:
         holder = self._travelled.get(name)
@@ -94,8 +106,9 @@ def _holder(value: Any) -> Any:
 def describe(value: Any) -> str:
     """A few words for messages: "Tensor (3, 4) float32", "list of 3", "int"."""
     kind = type(value).__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{kind} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, (list, dict, set, tuple)):
-        return f"{kind} of {len(value)}"
+    with suppress(Exception):  # of user code, in a `shape` or a `__len__`
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            return f"{kind} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        if isinstance(value, (list, dict, set, tuple)):
+            return f"{kind} of {len(value)}"
     return kind

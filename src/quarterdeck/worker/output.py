@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from quarterdeck.protocol.messages import Output
@@ -140,10 +141,13 @@ def install(emitter: Emitter) -> None:
 
 def flush_all(emitter: Emitter) -> None:
     """Python's and C's buffers out, before the cell's outcome is reported."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass  # user code put its own stream there and closed it
+    flush_streams()
     emitter.flush()
     _libc.fflush(None)
+
+
+def flush_streams() -> None:
+    """Whatever user code has put there: None, something without `flush`, a closed file."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()

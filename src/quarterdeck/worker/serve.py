@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.context import working_for
+from quarterdeck.errors import SHOWN_CHARS, shortened, text_of
 from quarterdeck.metrics import hooks, log, progress
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import (
@@ -48,8 +49,8 @@ from quarterdeck.protocol.messages import (
     RunCell,
     Started,
 )
-from quarterdeck.worker import output, setup
-from quarterdeck.worker.cell import run_cell, text_of
+from quarterdeck.worker import output, setup, sources
+from quarterdeck.worker.cell import run_cell
 from quarterdeck.worker.function import call_function
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.interrupts import interrupts
@@ -91,9 +92,9 @@ class _Worker:
                 return
             try:
                 self._handle(frame)
-            except Exception as bug:  # ours: the worker and its variables must outlive it
-                traceback.print_exc()
-                self._apologise(frame.message, f"quarterdeck itself failed: {type(bug).__name__}: {bug}")
+            except BaseException as bug:  # ours: the worker and its variables must outlive it
+                _note_bug()
+                self._apologise(frame.message, f"quarterdeck itself failed: {_words(bug)}")
             finally:
                 close_fds(frame.fds)
 
@@ -101,6 +102,8 @@ class _Worker:
         if isinstance(request, (RunCell, CallFunction)):
             outcome = Outcome(rank=self.rank, state="error", ename="RuntimeError", evalue=text)
             outcome.traceback, outcome.group = [text], self.group.owner
+            with suppress(Exception):  # what it has bound is there all the same
+                outcome.names, outcome.dropped = self.names.changes()
             self.channel.send(outcome)
         else:
             self.channel.send(Fetched(error=text))
@@ -114,6 +117,7 @@ class _Worker:
         output.install(self.emitter)
         hooks.install()
         progress.claim()
+        sources.teach_inspect(self.shell)
         sys.breakpointhook = _no_breakpoint
         builtins.input = _no_input
         self.names = Names(self.shell.user_ns)
@@ -143,7 +147,7 @@ class _Worker:
         try:
             self.group.release()
         except Exception:  # whatever it was, this thread has to hear what comes next
-            traceback.print_exc()
+            _note_bug()
 
     def _assist(self) -> None:
         """Completion and inspection run user code, in `__dir__` and `__repr__`, that may never end."""
@@ -157,7 +161,7 @@ class _Worker:
     def _answer(self, reply: Any, request: Message, otherwise: Message) -> None:
         try:
             self.channel.send(reply(request))
-        except Exception:  # user objects run code in __dir__ and __repr__
+        except BaseException:  # user objects run code in __dir__ and __repr__
             self.channel.send(otherwise)
 
     def _complete(self, request: Complete) -> Completed:
@@ -203,7 +207,7 @@ class _Worker:
             with self.phases.joining(join.fresh):
                 joined = self.group.join(join, listen_fd)
         except BaseException as error:
-            return Joined(incarnation=join.incarnation, error=f"{type(error).__name__}: {error}")
+            return Joined(incarnation=join.incarnation, error=_words(error))
         self.names.inject(
             {
                 "rank": join.rank,
@@ -256,15 +260,14 @@ class _Worker:
         parent's to give.
         """
         if os.getpid() != self.pid:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
+            output.flush_streams()
             os._exit(0)
 
     def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
         """The outcome, if it ends before the first line of user code."""
         if work.seed is not None:
             setup.seed_everything(work.seed, self.rank)
+        sources.know(self.shell, work.payload)
         if not work.payload.names:
             return None
         try:
@@ -275,10 +278,10 @@ class _Worker:
             return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
         except Exception as error:
             outcome = Outcome(rank=0, state="error", time_unix_ns=time.time_ns(), installed=False)
-            outcome.ename, outcome.evalue = type(error).__name__, text_of(error)
+            outcome.ename, outcome.evalue = type(error).__name__, output.wire_text(text_of(error))
             names = ", ".join(work.payload.names)
             outcome.traceback = [
-                f"{outcome.ename}: {outcome.evalue}",
+                f"{outcome.ename}: {shortened(outcome.evalue, SHOWN_CHARS)}",
                 f"It was raised while {names} were unpickled on the worker, before the first line ran.",
             ]
             return self._complete_outcome(outcome)
@@ -294,10 +297,11 @@ class _Worker:
     def _install(self, install: Install, memfd: int | None) -> Fetched:
         try:
             with interrupts.user_code():
+                sources.know(self.shell, install.payload)
                 replaced = self.names.replaced_by(install.payload.names)
                 self.names.install(install.payload, memfd)
         except (Exception, KeyboardInterrupt) as error:
-            return Fetched(error=f"{type(error).__name__}: {text_of(error)}")
+            return Fetched(error=_words(error))
         names, _ = self.names.changes()
         return Fetched(names=names, replaced=replaced)
 
@@ -322,6 +326,16 @@ class _Worker:
 
         values = {name: self.names.namespace[name]}
         return f"it cannot be pickled: {name_culprit(values, self.names.namespace, error)}"
+
+
+def _words(error: BaseException) -> str:
+    return output.wire_text(f"{type(error).__name__}: {shortened(text_of(error), SHOWN_CHARS)}")
+
+
+def _note_bug() -> None:
+    """For whoever mends it; the stream may be anything that user code has put there."""
+    with suppress(BaseException):
+        traceback.print_exc()
 
 
 def _no_breakpoint(*_: object, **__: object) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import sys
-import traceback
 import types
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, ClassVar
 
 from IPython.core.displayhook import DisplayHook
@@ -22,8 +25,10 @@ from traitlets import Type
 from traitlets.config import Config
 
 from quarterdeck.protocol.messages import Output
+from quarterdeck.worker.frames import chain
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import Emitter, wire_text
+from quarterdeck.worker.shown import bounded, from_script_on, lines_of, presentable, without_ours
 from quarterdeck.worker.sockets import is_secondary
 
 
@@ -74,6 +79,13 @@ class _ResultHook(DisplayHook):
         pass
 
 
+@dataclass
+class _Script:
+    """What a magic runs."""
+
+    error: BaseException | None = None
+
+
 class WorkerShell(InteractiveShell):
     """Runs cells; see `make`. `execution_count` is the notebook's, for tracebacks."""
 
@@ -84,6 +96,12 @@ class WorkerShell(InteractiveShell):
     cell_code = ""
     cell_is_plain = False
     cell_is_bare = False
+    _depth = 0
+    """Of cells inside cells."""
+    _aside = False
+    """A traceback that is rendered now is output."""
+    _is_quiet = False
+    _script: _Script | None = None
 
     def show(self, kind: Any, data: dict[str, Any], metadata: Any = None, display_id: str = "") -> None:
         encoded = json.dumps(metadata, default=repr).encode() if metadata else b""
@@ -94,6 +112,8 @@ class WorkerShell(InteractiveShell):
         """The magic line was line 1 of the notebook's cell: an empty one keeps the line numbers of tracebacks
         right.
         """
+        if self._depth > 1:
+            return str(super().transform_cell(raw_cell))  # type: ignore[no-untyped-call]
         self.cell_code = raw_cell
         magic_line = "" if self.cell_is_bare else "\n"
         if self.cell_is_plain:
@@ -101,23 +121,126 @@ class WorkerShell(InteractiveShell):
         transformed: str = super().transform_cell(raw_cell)  # type: ignore[no-untyped-call]
         return magic_line + transformed
 
-    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-        """Not of an interrupt, which nobody sees, and plainly of what another rank's end caused: to render
-        frames of torch's large files takes 0.3 s, and the others' fate should be known by then.
+    # ---- what went wrong
+
+    def run_cell(self, *args: Any, **kwargs: Any) -> Any:
+        self._depth += 1
+        try:
+            return super().run_cell(*args, **kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            self._depth -= 1
+
+    def showtraceback(
+        self,
+        exc_tuple: Any = None,
+        filename: str | None = None,
+        tb_offset: int | None = None,
+        exception_only: bool = False,
+        running_compiled_code: bool = False,
+    ) -> None:
+        """Of the failure that ends the cell: it is kept, for its outcome. What else IPython, or user code,
+        wants to be seen (a `__repr__` that raised, a cell inside the cell) is shown, and the cell goes on.
         """
-        error = sys.exc_info()[1]
-        secondary = error is not None and is_secondary(error)
-        if interrupts.reason and (secondary or isinstance(error, KeyboardInterrupt)):
+        error = (exc_tuple or sys.exc_info())[1]
+        if error is None or self._is_ours_to_raise(error):
             return
-        if error is not None and secondary:
-            self.traceback_lines[:] = traceback.format_exception(error)
+        before_the_cell = exc_tuple is not None and self.displayhook.exec_result is None
+        ends_it = running_compiled_code or exception_only or before_the_cell
+        if self._depth == 1 and ends_it:
+            if running_compiled_code:
+                interrupts.disarm()  # it would only cost the reader the traceback
+            self._render(error, without_ours(error.__traceback__), filename, tb_offset, running_compiled_code)
             return
-        if kwargs.get("running_compiled_code"):
-            interrupts.disarm()  # user code is over: an interrupt would only cost the reader the traceback
-        super().showtraceback(*args, **kwargs)
+        with self._as_output():
+            self._render(error, error.__traceback__, filename, tb_offset, running_compiled_code)
+
+    def show_failure(self, error: BaseException, frames: TracebackType | None) -> None:
+        """Of a function; it is kept for the outcome."""
+        if not self._is_ours_to_raise(error):
+            self._render(error, frames, None, 0, False)
+
+    def _is_ours_to_raise(self, error: BaseException) -> bool:
+        """An interrupt, or what it did to a collective: nobody needs to see where."""
+        return bool(interrupts.reason) and (isinstance(error, KeyboardInterrupt) or is_secondary(error))
+
+    def _render(
+        self, error: BaseException, frames: Any, filename: str | None, tb_offset: int | None, compiled: bool
+    ) -> None:
+        """Plainly what another rank's end caused: to render frames of torch's large files takes 0.3 s, and
+        the others' fate should be known by then. And groups, which IPython cannot.
+        """
+        if is_secondary(error) or any(isinstance(one, BaseExceptionGroup) for one in chain(error)):
+            self._showtraceback(type(error), error, lines_of(error, from_script_on(frames)))
+            return
+        shown = presentable(error)
+        super().showtraceback(
+            (type(error), shown, frames), filename, tb_offset, running_compiled_code=compiled
+        )
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
-        self.traceback_lines[:] = stb
+        if self._aside:
+            self.emitter.write("stderr", "\n".join(bounded(stb)) + "\n")
+        else:
+            self.traceback_lines[:] = stb
+
+    @contextmanager
+    def _as_output(self) -> Iterator[None]:
+        before, self._aside = self._aside, not self._is_quiet
+        try:
+            yield
+        finally:
+            self._aside = before
+
+    # ---- scripts: IPython shows their failures and goes on; here they are the cell's
+
+    def run_line_magic(self, magic_name: str, line: str, _stack_depth: int = 1) -> Any:
+        """A script's failure is raised when its magic is over, which still hands the script's names on."""
+        before, self._script = self._script, _Script()
+        try:
+            result = super().run_line_magic(magic_name, line, _stack_depth + 1)
+            error = self._script.error
+        finally:
+            self._script = before
+        if error is not None:
+            raise error
+        return result
+
+    def safe_execfile(self, fname: Any, *where: Any, exit_ignore: bool = False, **options: Any) -> None:
+        execute: Any = super().safe_execfile
+
+        def run() -> None:
+            execute(fname, *where, **{**options, "raise_exceptions": True})
+
+        self._run_script(run, exit_ignore)
+
+    def safe_run_module(self, mod_name: str, where: dict[str, Any]) -> None:
+        import runpy
+
+        self._run_script(
+            lambda: where.update(runpy.run_module(mod_name, run_name="__main__", alter_sys=True))
+        )
+
+    def safe_execfile_ipy(self, *args: Any, **kwargs: Any) -> None:
+        """Its cells are cells inside the cell; the failure of one is this one's, and shown once."""
+        before, self._is_quiet = self._is_quiet, True
+        try:
+            super().safe_execfile_ipy(*args, **{**kwargs, "raise_exceptions": True})  # type: ignore[no-untyped-call]
+        finally:
+            self._is_quiet = before
+
+    def _run_script(self, run: Callable[[], None], exit_ignore: bool = False) -> None:
+        script = self._script
+        if script is not None and script.error is not None:  # `%run -t -N10`
+            return
+        try:
+            run()
+        except BaseException as error:
+            if isinstance(error, SystemExit) and (exit_ignore or not error.code):
+                return
+            error.__traceback__ = from_script_on(error.__traceback__)
+            if script is None:  # no magic runs it
+                raise
+            script.error = error
 
     def system_piped(self, cmd: str) -> None:
         """`!cmd`. IPython ends the command at an interrupt and goes on; the cell is to end as well."""
@@ -136,6 +259,13 @@ class WorkerShell(InteractiveShell):
 
     def init_io(self) -> None:
         pass
+
+    def _tee(self, channel: str) -> Any:
+        """For the history, which workers have none of; what user code has put there may lack a `write`."""
+        return nullcontext()
+
+    def init_prompts(self) -> None:
+        """`sys.ps1` would say that somebody types here; Lightning then refuses to train."""
 
     def init_virtualenv(self) -> None:
         pass

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from quarterdeck.errors import text_of
+
 _SECONDARY = (
     "connection closed by peer",
     "connection reset by peer",
@@ -99,5 +101,7 @@ def _shut(fd: int, link: str) -> bool:
 
 def is_secondary(error: BaseException) -> bool:
     """An error that another rank's end or a released socket causes, not user code."""
-    text = str(error).lower()
-    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in _SECONDARY)
+    if not isinstance(error, (RuntimeError, OSError)):
+        return False
+    text = text_of(error).lower()
+    return any(words in text for words in _SECONDARY)

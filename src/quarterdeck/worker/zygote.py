@@ -274,5 +274,7 @@ def _render_a_traceback() -> None:
     try:
         exec(compile("def f():\n    1 / 0\nf()", "<quarterdeck>", "exec"), {})
     except ZeroDivisionError:
+        shell._depth = 1
         shell.showtraceback(running_compiled_code=True)
+        shell._depth = 0
     shell.traceback_lines.clear()

@@ -99,7 +99,7 @@ def _title(group: Sequence[Outcome], world_size: int) -> str:
     """ "ValueError on rank 1: Expected input batch_size (21) ..."; "Rank 2 was killed by SIGKILL ..."."""
     first = group[0]
     if first.state == "error" and first.ename:
-        what = first.evalue.strip().split("\n")[0]
+        what = first.summary
         where = words.ranks_in_words([outcome.rank for outcome in group], world_size)
         title = f"{first.ename} on {where}" + (f": {what}" if what else "")
     else:

@@ -235,7 +235,7 @@ def _what(outcome: Outcome, ranks: int) -> str:
     """The verb of a failure: "raised ValueError: boom", "was killed by SIGSEGV, a crash in native code"."""
     was = "was" if ranks == 1 else "were"
     if outcome.state != "killed":
-        first = outcome.evalue.strip().split("\n")[0]
+        first = outcome.summary
         return f"raised {outcome.ename or 'an exception'}" + (f": {first}" if first else "")
     if outcome.evalue:
         return outcome.evalue.split("\n")[0]

@@ -95,7 +95,7 @@ def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
 def _what(outcome: Outcome) -> str:
     if outcome.state == "killed":
         return outcome.evalue
-    return f"{outcome.ename}: {outcome.evalue}" if outcome.ename else ""
+    return f"{outcome.ename}: {outcome.summary}" if outcome.ename else ""
 
 
 def _duration(run: StoredRun) -> str:
