@@ -418,3 +418,19 @@ def test_a_written_page_is_private() -> None:
     one[0][0] = ord("Z")
     assert [bytes(view) for view in two] == [b"abc", b"", b"xyz"]
     assert all(offset % 64 == 0 for offset, _ in spans)
+
+
+def test_code_keeps_the_file_it_comes_from_whatever_cloudpickle_does(peer: Peer) -> None:
+    """By it tracebacks and `inspect` find the source; 3.1.3 writes a constant in its place."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    code = (
+        "def outer(n):\n    def inner():\n        return n\n    return inner\nclass A:\n    def f(self): pass"
+    )
+    exec(compile(code, "/the/cell.py", "exec"), namespace)
+    closure, cls = namespace["outer"](1), namespace["A"]
+    peer.send({"outer": namespace["outer"], "closure": closure, "A": cls}, namespace)
+    for function in ("outer", "outer(1)", "closure", "A.f"):
+        assert peer.get(f"{function}.__code__.co_filename") == "/the/cell.py"
+        assert peer.get(f"{function}.__code__.co_qualname") == eval(
+            f"{function}.__code__.co_qualname", {**namespace, "closure": closure}
+        )

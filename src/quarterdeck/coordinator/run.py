@@ -28,6 +28,8 @@ STEP_S = 5.0
 """Between the harder steps of the ladder, as in design.md section 6."""
 SAVE_LIMIT_S = 300.0
 """For a checkpoint that is being written when the ranks are stopped."""
+IMPORT_LIMIT_S = 31.0
+"""For the import that a rank is in the middle of; the rank itself waits for 30 s."""
 _LOOK_S = 0.2
 
 Reason = Literal["failure", "interrupt", "timeout"]
@@ -123,6 +125,7 @@ class CellRun:
             worker.tell(Release())
         await self._wait(1.0)
         await self._wait_for_saves()
+        await self._wait_for_imports()
         self._announce("has not stopped yet; it is ended in 4 s, interrupt again to do it now")
         await self._wait(STEP_S - 1.0)
         self._end(signal.SIGTERM)
@@ -148,12 +151,28 @@ class CellRun:
             if await self._wait(_LOOK_S):
                 return
 
+    async def _wait_for_imports(self) -> None:
+        """An exception in the middle of one would break every later cell. Somebody may want that."""
+        for worker in self._importing():
+            self._tell(
+                f"rank {worker.rank} is importing {worker.importing}, and stops when that is done; "
+                f"interrupt again to stop it now, which leaves {worker.importing} half imported"
+            )
+        limit_s = time.monotonic() + IMPORT_LIMIT_S
+        while self._importing() and time.monotonic() < limit_s:
+            if await self._wait(_LOOK_S):
+                self._raise("interrupted", force=True)
+                return
+
+    def _importing(self) -> list[Worker]:
+        return [worker for worker in self._running() if worker.importing]
+
     def _running(self) -> list[Worker]:
         return [worker for rank, worker in self._workers.items() if rank not in self._outcomes]
 
-    def _raise(self, why: Literal["interrupted", "released"]) -> None:
+    def _raise(self, why: Literal["interrupted", "released"], force: bool = False) -> None:
         for worker in self._running():
-            worker.tell(Raise(reason=why))
+            worker.tell(Raise(reason=why, force=force))
 
     def _announce(self, what: str) -> None:
         ranks = [str(worker.rank) for worker in self._running()]

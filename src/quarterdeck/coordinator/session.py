@@ -181,6 +181,7 @@ class Session:
         finally:
             self.run = None
             self.state = "idle"
+        self._notices += half_imported(finished.outcomes)
         if cell.setup and finished.root_cause is None and not finished.stopped:
             ranks = frozenset(outcome.rank for outcome in finished.outcomes)
             self.setup_cells.keep(cell, fds, None if len(ranks) == len(self.workers()) else ranks)
@@ -316,3 +317,13 @@ class Session:
             self.record.state("stopped", 0, KERNEL_ENDED)
         if self.group is not None:
             await self.group.kill()
+
+
+def half_imported(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the next cell is told after an interrupt that did not wait."""
+    return [
+        f"rank {one.rank} was stopped in the middle of `import {module}`, which may fail from now on. "
+        "`%workers restart` cures it, and loses the variables."
+        for one in outcomes
+        for module in dict.fromkeys(one.cut_imports)
+    ]

@@ -19,6 +19,7 @@ from quarterdeck.protocol.messages import (
     Completed,
     Exited,
     Fetched,
+    Importing,
     Inspected,
     Joined,
     Leave,
@@ -27,6 +28,7 @@ from quarterdeck.protocol.messages import (
     Output,
     Owner,
     Started,
+    Warm,
 )
 
 _READ_BYTES = 32_768  # keeps a message inline in its datagram
@@ -69,6 +71,8 @@ class Worker:
         self.exited: Exited | None = None
         self.running = False
         """Its main thread has something to do, and has not answered yet."""
+        self.importing = ""
+        """The module whose import an interrupt of its cell waits for."""
         self._zygote = zygote
         self._on_output = on_output
         self._on_death = on_death
@@ -94,6 +98,7 @@ class Worker:
         try:
             fds = [theirs.fileno(), *(write for _, write in pipes)]
             self.pid = await self._zygote.fork(self.life, spawn, fds, self._on_exit)
+            self._zygote.when_warm(self._warm)
         except ZygoteLost:
             self._forking = False  # there is no process, and nobody will tell of its end
             if self.alive:
@@ -113,6 +118,10 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self.exited is None
+
+    def _warm(self) -> None:
+        if self.alive:
+            self.tell(Warm())
 
     async def ask(self, message: Message, fds: Sequence[int] = ()) -> Frame:
         """Send to the worker's main thread and wait for its answer. Raises WorkerDied."""
@@ -199,9 +208,11 @@ class Worker:
                 self._show(output, frame.raw)
             case Completed() | Inspected():
                 self._resolve(self._aside, frame)
+            case Importing(module=module):
+                self.importing = module
             case Started() | Joined() | Outcome() | Fetched():
                 self.drain()
-                self.running = False
+                self.running, self.importing = False, ""
                 self._resolve(self._reply, frame)
 
     @staticmethod

@@ -46,6 +46,7 @@ class Zygote:
         self._forks: dict[str, asyncio.Future[int]] = {}
         self._exits: dict[str, Callable[[Exited], None]] = {}
         self._retired = False
+        self._waiting: list[Callable[[], None]] = []
         ours, theirs = channel.pair()
         with theirs:
             self._process = subprocess.Popen(
@@ -79,6 +80,11 @@ class Zygote:
         self._channel.send(Fork(life=life, start_method="spawn" if spawn else "fork"), fds)
         return await forked
 
+    def when_warm(self, then: Callable[[], None]) -> None:
+        """Once it has imported all: for a worker that it has forked before."""
+        if self.level != "all":
+            self._waiting.append(then)
+
     def signal(self, life: str, number: int, group: bool = False) -> None:
         """No effect on a worker that has exited: the zygote knows what it has not reaped yet."""
         self._channel.send(Signal(life=life, number=number, group=group))
@@ -99,6 +105,8 @@ class Zygote:
         match frame.message:
             case ZygoteReady() as ready:
                 self.level = ready.level
+                if ready.level == "all":
+                    self._be_warm()
                 if not self.ready.done():
                     self.ready.set_result(ready)
             case Forked(life=life, pid=pid):
@@ -109,6 +117,11 @@ class Zygote:
                 self._exits.pop(exited.life)(exited)
                 if self._retired and not self._exits:
                     self.close()
+
+    def _be_warm(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then()
 
     def _on_end(self) -> None:
         if not self.ready.done():

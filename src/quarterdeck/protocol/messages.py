@@ -414,6 +414,12 @@ class Output(Message):
     """Of clear: only when the next output comes."""
 
 
+class Importing(Message):
+    """An interrupt waits on this rank until `module` is imported; "": it does so no longer."""
+
+    module: str
+
+
 class Outcome(Message):
     """How a cell ended on one rank."""
 
@@ -457,6 +463,8 @@ class Outcome(Message):
     """Whose process group the rank is left with."""
     lost: list[str] = []
     """Names that died with a killed worker."""
+    cut_imports: list[str] = []
+    """Modules that an interrupt has left half imported."""
 
     @property
     def summary(self) -> str:
@@ -507,6 +515,14 @@ class Raise(Message):
     """Raise KeyboardInterrupt in the running cell."""
 
     reason: Literal["interrupted", "released"]
+    force: bool = False
+    """Also in the middle of an import, which it breaks."""
+
+
+class Warm(Message):
+    """Import, while there is nothing else to do, what an optimizer, DDP and FSDP need: a worker that was
+    forked before the zygote had it would otherwise do so in the first cell that needs it.
+    """
 
 
 class Leave(Message):
@@ -559,8 +575,8 @@ Anything = (
     | RunCell | CallFunction | Install | Fetch | Cancel
     | Waiting | Turn | Accepted | Begun | Notice | Refused | Finished
     | Answer | Pulled | Completed | Inspected
-    | Started | Joined | Output | Outcome | Fetched
-    | Join | Release | Raise | Leave
+    | Started | Joined | Output | Importing | Outcome | Fetched
+    | Join | Release | Raise | Warm | Leave
     | Fork | Signal | ZygoteReady | Forked | Exited
 )  # fmt: skip
 """Every message type; tags tell them apart, so one decoder serves all channels."""

@@ -35,6 +35,7 @@ from quarterdeck.protocol.messages import (
     Completed,
     Fetch,
     Fetched,
+    Importing,
     Inspect,
     Inspected,
     Install,
@@ -48,11 +49,13 @@ from quarterdeck.protocol.messages import (
     Release,
     RunCell,
     Started,
+    Warm,
 )
 from quarterdeck.worker import output, setup, sources
 from quarterdeck.worker.cell import run_cell
 from quarterdeck.worker.function import call_function
 from quarterdeck.worker.guard import guard_forks
+from quarterdeck.worker.imports import import_next
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.names import Names
 from quarterdeck.worker.phases import Phases
@@ -120,6 +123,7 @@ class _Worker:
         sources.teach_inspect(self.shell)
         sys.breakpointhook = _no_breakpoint
         builtins.input = _no_input
+        interrupts.tell = lambda module: self.channel.send(Importing(module=module))
         self.names = Names(self.shell.user_ns)
         self.group = Group()
 
@@ -131,8 +135,8 @@ class _Worker:
     def _listen(self) -> None:
         while (frame := self.channel.receive()) is not None:
             match frame.message:
-                case Raise(reason=reason):
-                    interrupts.deliver(reason)
+                case Raise(reason=reason, force=force):
+                    interrupts.deliver(reason, force)
                 case Release():
                     self._release()
                 case Complete() | Inspect() as request:
@@ -194,6 +198,8 @@ class _Worker:
                 self.channel.send(self._install(install, memfd))
             case Fetch() as fetch:
                 self._fetch(fetch)
+            case Warm() if import_next():  # one at a time: what has arrived meanwhile comes first
+                self.frames.put(frame)
 
     def _join(self, join: Join, frame: Frame) -> Joined:
         self.rank = self.emitter.rank = join.rank
@@ -291,7 +297,12 @@ class _Worker:
         output.flush_all(self.emitter)
         names, dropped = self.names.changes()
         return msgspec.structs.replace(
-            outcome, rank=self.rank, names=names, dropped=dropped, group=self.group.owner
+            outcome,
+            rank=self.rank,
+            names=names,
+            dropped=dropped,
+            group=self.group.owner,
+            cut_imports=interrupts.cut,
         )
 
     def _install(self, install: Install, memfd: int | None) -> Fetched:

@@ -27,22 +27,9 @@ from typing import NoReturn
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
 from quarterdeck.worker.guard import die_with
+from quarterdeck.worker.imports import LATER
 
 _FIRST = ("torch", "torch.distributed", "IPython", "quarterdeck.worker.serve", "quarterdeck.worker.group")
-# Imported lazily, by torch above all: 2-3 s at the first DDP() or optimizer of a worker that does not have
-# them.
-_LATER = (
-    "torch._dynamo",
-    "torch.nn.parallel.distributed",
-    "torch.optim",
-    "torch.utils.data",
-    "torch.distributed.fsdp",
-    "torch.distributed.device_mesh",
-    "torch.distributed.tensor",
-    "torch.distributed.checkpoint",
-    "quarterdeck.decks.arguments",
-    "quarterdeck.saving",
-)
 _FIRST_REQUESTS_S = 0.1
 """A cell that waits since the cold start asks for its workers this soon; the next import takes a second."""
 
@@ -82,7 +69,7 @@ class Zygote:
         self._announce("torch", began_s)
         while self._serve(_FIRST_REQUESTS_S):
             pass
-        for name in _LATER:
+        for name in LATER:
             self._serve(0)
             with self._reaping():
                 importlib.import_module(name)
