@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test check view browser bench bench-peers clean
+.PHONY: help setup demo lab test test-versions check view browser bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,15 @@ test: setup browser ## run all tests, some of them in a real browser; two halves
 	trap 'kill $$half' INT TERM; \
 	$(BIN)/python -m pytest tests/e2e; ended=$$?; \
 	wait $$half; beside=$$?; cat build/half-of-the-tests.log; exit $$((ended | beside))
+
+test-versions: setup ## what depends on cloudpickle, with the oldest and other versions of it that matter
+	@for version in 3.0.0 3.1.2; do \
+		folder=$(CURDIR)/build/cloudpickle-$$version; \
+		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $$folder cloudpickle==$$version || exit 1; \
+		echo "cloudpickle $$version"; \
+		PYTHONPATH=$$folder $(BIN)/python -m pytest tests/unit/test_pickler.py tests/unit/test_culprit.py \
+			tests/e2e/test_sources.py tests/e2e/test_travel.py tests/e2e/test_function_values.py || exit 1; \
+	done
 
 browser:
 	@command -v chromium >/dev/null || { \
