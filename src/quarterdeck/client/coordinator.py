@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,11 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from quarterdeck.coordinator.words import signal_name
 from quarterdeck.errors import WorkersLost
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import Cancel, Message, Open, Refused
 
+SILENT_S = 3.0
+"""It answers at once what needs no waiting; without an answer for so long, the reader is told."""
 _END_LIMIT_S = 0.5
 """From the end of a channel to the end of its process."""
 BOOT = (
@@ -40,6 +42,8 @@ class Coordinator:
     """
     told: bool = False
     """The reader knows that it is gone."""
+    ended_by: str = ""
+    """Why this kernel ended it, as the verb of a sentence; empty if it did not."""
     _errors_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -90,19 +94,33 @@ class Coordinator:
         """The error to raise when it does not answer any more."""
         self.told = True
         text = (
-            f"The coordinator (pid {self.process.pid}) {self._how()}: all workers and their variables are "
-            "lost. The next cell starts new ones."
+            f"{self.named} {self._how()}: all workers and their variables are lost. The next cell starts new "
+            "ones."
         )
         return WorkersLost("\n".join(filter(None, (text, self.last_errors()))))
 
+    @property
+    def named(self) -> str:
+        return f"The coordinator (pid {self.process.pid})"
+
+    def silent_words(self) -> str:
+        """For a reader who waits for it."""
+        return f"{self.named} has not answered for {SILENT_S:g} s: it hangs, or the machine is very busy."
+
+    def end(self, why: str) -> WorkersLost:
+        """It does not answer: end it, so that the next call starts another. `why` as `ended_by`."""
+        self.ended_by = why
+        self.process.kill()
+        return self.lost()
+
     def _how(self) -> str:
         try:
-            status = self.process.wait(_END_LIMIT_S)
+            code = self.process.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
             return "does not answer"
-        if status < 0:
-            return f"was killed by {signal.Signals(-status).name}"
-        return f"ended with status {status}"
+        if self.ended_by:
+            return self.ended_by
+        return f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
     def last_errors(self) -> str:
         """Also after `close`: threads that followed runs hear of the end when they can."""
@@ -131,15 +149,15 @@ class Call:
 
     def __init__(self, channel: Channel, coordinator: Coordinator) -> None:
         self.channel = channel
-        self._coordinator = coordinator
+        self.coordinator = coordinator
 
     def receive(self) -> Frame:
         """The next message. Raises WorkersLost, or Refusal with the coordinator's words."""
         frame = self.channel.receive()
         if frame is None:
-            raise self._coordinator.lost()
+            raise self.coordinator.lost()
         if isinstance(frame.message, Refused):
-            raise Refusal(frame.message.text)
+            raise Refusal(frame.message.text, frame.message.cancelled)
         return frame
 
     def cancel(self) -> None:
@@ -150,12 +168,7 @@ class Call:
             self.channel.send(Cancel())
 
     def lost(self) -> WorkersLost:
-        return self._coordinator.lost()
-
-    def give_up(self) -> WorkersLost:
-        """The coordinator does not answer: end it, so that the next call starts another."""
-        self._coordinator.process.kill()
-        return self._coordinator.lost()
+        return self.coordinator.lost()
 
     def close(self) -> None:
         self.channel.close()
@@ -168,7 +181,11 @@ class Call:
 
 
 class Refusal(Exception):
-    """The coordinator refused before anything started."""
+    """The coordinator refused before anything started; `cancelled`: as the user wanted it."""
+
+    def __init__(self, text: str, cancelled: bool = False) -> None:
+        super().__init__(text)
+        self.cancelled = cancelled
 
 
 _current: Coordinator | None = None

@@ -9,7 +9,8 @@ import sys
 from typing import Literal
 
 from quarterdeck.client import coordinator
-from quarterdeck.client.coordinator import BOOT, Coordinator, Refusal
+from quarterdeck.client.coordinator import BOOT, Coordinator
+from quarterdeck.client.following import await_frame, refuse_silent
 from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
@@ -47,8 +48,16 @@ class DetachedCoordinator(Coordinator):
             theirs.close()
         return cls(process, Channel(ours), -1, errors_fd)
 
+    @property
+    def named(self) -> str:
+        return "The coordinator of this detached run"
+
+    def end(self, why: str) -> WorkersLost:
+        """Not by us: it may be on another task, and stops as soon as it can."""
+        return self.lost()
+
     def lost(self) -> WorkersLost:
-        text = "The coordinator of this detached run is gone, and its workers with it."
+        text = f"{self.named} is gone, and its workers with it."
         return WorkersLost("\n".join(filter(None, (text, self.last_errors()))))
 
     def close(self, timeout_s: float = 0.0) -> None:
@@ -67,9 +76,9 @@ def setups_of(session: str) -> list[Frame]:
         return found
     try:
         with process.call(AskSetups(session=session)) as call:
-            while isinstance((frame := call.receive()).message, SetUp):
+            while isinstance((frame := await_frame(call, refuse_silent)).message, SetUp):
                 found.append(frame)
-    except (WorkersLost, Refusal):  # then there is no session, either
+    except WorkersLost:  # then there is no session, either
         pass
     except BaseException:
         forget(found)

@@ -10,14 +10,15 @@ from collections.abc import Callable
 
 from quarterdeck.client.coordinator import Call, Refusal
 from quarterdeck.client.interruptible import Interruptible
+from quarterdeck.client.pulse import Pulse
 from quarterdeck.client.view import CellView
 from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Accepted, Finished, Message, Notice, Output, Turn, Waiting
 
 SLOW_START_S = 0.4
-_GIVE_UP_S = 20.0
-"""A coordinator that says nothing for so long after a third interrupt is taken to be lost."""
+RESTART_REPLACES = "`%workers restart` replaces it; all workers and their variables are lost then."
+_AGAIN_ENDS = "Interrupt again to end it; all workers and their variables are lost then."
 STARTING = "Starting: torch is being imported for the workers."
 
 
@@ -27,11 +28,46 @@ def answer(call: Call) -> Message:
 
 
 def next_frame(call: Call) -> Frame:
-    """The next message with its descriptors; a refusal is the user's to mend. UsageError, WorkersLost."""
+    """The next message with its descriptors; a refusal is the user's to mend. UsageError, WorkersLost, and
+    RunInterrupted where the user had wanted its end.
+    """
     try:
         return call.receive()
     except Refusal as refusal:
+        if refusal.cancelled:
+            raise RunInterrupted("stopped by you before it began: nothing was run") from None
         raise UsageError(str(refusal)) from None
+
+
+def await_frame(call: Call, on_silence: Callable[[Call], None]) -> Frame:
+    """As `next_frame`, where nothing is shown meanwhile; RunInterrupted as soon as the user gives up.
+    `on_silence`: when the coordinator does not answer anything.
+    """
+    with Interruptible() as interrupts, Pulse(call) as pulse:
+        while True:
+            ready, interrupted = interrupts.wait(call.channel, pulse.due_in())
+            if interrupted:
+                raise RunInterrupted("stopped by you while it waited for the workers")
+            if ready:
+                return next_frame(call)
+            if pulse.silent():
+                on_silence(call)
+
+
+def refuse_silent(call: Call) -> None:
+    """Nobody should wait for it. UsageError."""
+    raise UsageError(call.coordinator.silent_words(), RESTART_REPLACES)
+
+
+def note_silence(view: CellView) -> Callable[[Call], None]:
+    """The reader is told, and goes on waiting."""
+
+    def note(call: Call) -> None:
+        text = f"{call.coordinator.silent_words()} {RESTART_REPLACES}"
+        view.notice(text, level="warning", key="silence")
+        view.flush()
+
+    return note
 
 
 def await_turn(call: Call, view: CellView) -> Turn:
@@ -44,19 +80,26 @@ def await_turn(call: Call, view: CellView) -> Turn:
             words = _started_words(turn, time.monotonic() - began_s)
     finally:
         view.notice(words, key="waiting")
+        view.notice("", key="silence")
     return turn
 
 
 def follow(call: Call, view: CellView, on_accepted: Callable[[Accepted], None] = lambda _: None) -> Finished:
     """Show what the ranks send until the cell is over. An interrupt goes to the coordinator."""
-    with Interruptible() as interrupts:
-        heard_s = time.monotonic()
+    with Interruptible() as interrupts, Pulse(call) as pulse:
         while True:
-            ready, interrupted = interrupts.wait(call.channel, view.next_flush_in())
+            limits = [view.next_flush_in(), pulse.due_in() if interrupts.count else None]
+            limit_s = min((limit for limit in limits if limit is not None), default=None)
+            ready, interrupted = interrupts.wait(call.channel, limit_s)
+            silent = interrupts.count and pulse.silent()
+            if interrupted and silent:
+                raise call.coordinator.end("did not answer, and was ended by your interrupt")
             if interrupted:
-                _interrupt(call, interrupts.count, heard_s)
+                call.cancel()
+            if interrupts.count:
+                text = f"{call.coordinator.silent_words()} {_AGAIN_ENDS}" if silent else ""
+                view.notice(text, level="warning", key="silence")
             if ready:
-                heard_s = time.monotonic()
                 message = answer(call)
                 if isinstance(message, Finished):
                     return message
@@ -70,15 +113,18 @@ def _until_turn(call: Call, view: CellView) -> Turn:
     """What it waits for is shown only if it takes a moment: a repair after a fault, for one, does not."""
     reason = STARTING
     deadline_s = time.monotonic() + SLOW_START_S
-    with Interruptible() as interrupts:
+    with Interruptible() as interrupts, Pulse(call) as pulse:
         while True:
-            ready, interrupted = interrupts.wait(call.channel, max(0.0, deadline_s - time.monotonic()))
+            limit_s = min(pulse.due_in(), max(0.0, deadline_s - time.monotonic()))
+            ready, interrupted = interrupts.wait(call.channel, limit_s)
             if interrupted:
                 raise RunInterrupted("stopped by you while it waited: nothing was run")
-            if not ready:
+            if pulse.silent():
+                note_silence(view)(call)
+            if not ready and time.monotonic() >= deadline_s:
                 view.notice(reason, key="waiting")
                 deadline_s = float("inf")
-            else:
+            elif ready:
                 message = answer(call)
                 if isinstance(message, Turn):
                     return message
@@ -86,12 +132,6 @@ def _until_turn(call: Call, view: CellView) -> Turn:
                     reason = f"Waiting for {message.behind}."
                 show(message, view)
             view.flush()
-
-
-def _interrupt(call: Call, count: int, heard_s: float) -> None:
-    call.cancel()
-    if count >= 3 and time.monotonic() - heard_s > _GIVE_UP_S:
-        raise call.give_up()
 
 
 def show(message: Message, view: CellView) -> None:

@@ -13,13 +13,17 @@ from typing import Any
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.coordinator import Call
 from quarterdeck.client.following import SLOW_START_S, STARTING, answer, next_frame, show
+from quarterdeck.client.pulse import Pulse
 from quarterdeck.client.view import CellView, failure
-from quarterdeck.errors import RunFailed, UsageError
+from quarterdeck.errors import RunFailed, RunInterrupted, UsageError
 from quarterdeck.payload.memory import map_buffers
 from quarterdeck.protocol.channel import Frame, close_fds
 from quarterdeck.protocol.messages import Accepted, Begun, Finished, Outcome
 from quarterdeck.store.format import RunState
 
+_LOOK_S = 1.0
+"""Somebody may have asked for its end meanwhile."""
+_AGAIN = "Stop it again to end that as well; all workers and their variables are lost then."
 Value = tuple[bytes, list[memoryview]]
 """A rank's pickled value: stream and buffers."""
 
@@ -57,6 +61,9 @@ class LiveRun:
         self._timeout_s = timeout_s
         self._closed = closed
         self._awaited = awaited
+        self._pulse = Pulse(call)
+        self._stopping = False
+        self._silent = False
         self._slow_from_s = time.monotonic() + SLOW_START_S
         view.stoppable(self.stop)
 
@@ -67,8 +74,13 @@ class LiveRun:
         threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """Ask for its end; asked again, a step of the ladder is skipped. Returns at once."""
+        """Ask for its end; asked again, a step of the ladder is skipped. Returns at once. Of a coordinator
+        that does not answer, the view tells, and the next `stop` ends that.
+        """
+        self._stopping = True
         self._call.cancel()
+        if self._silent:
+            self._call.coordinator.end("did not answer, and was ended by your stop")
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""
@@ -89,12 +101,17 @@ class LiveRun:
                 finished = self._next()
             self.state = state_of(finished)
         except BaseException as error:
-            self.state = "failed" if isinstance(error, UsageError) else "lost"
+            self.state = _state_after(error)
             problem = error
         self._end(finished, problem)
 
     def _next(self) -> Finished | None:
-        if self._call.channel.poll(self._look_again_in_s()):
+        ready = self._call.channel.poll(self._look_again_in_s())
+        if self._stopping:
+            self._silent = self._pulse.silent()
+            words = f"{self._call.coordinator.silent_words()} {_AGAIN}" if self._silent else ""
+            self._view.notice(words, level="warning", key="silence")
+        if ready:
             frame = next_frame(self._call)
             if isinstance(frame.message, Finished):
                 return frame.message
@@ -102,7 +119,12 @@ class LiveRun:
         self._view.flush()
         return None
 
-    def _look_again_in_s(self) -> float | None:
+    def _look_again_in_s(self) -> float:
+        """Until there is something to do here."""
+        due_s = self._due_in_s()
+        return _LOOK_S if due_s is None else min(due_s, _LOOK_S)
+
+    def _due_in_s(self) -> float | None:
         """Until the view has something to show; a start that takes its time is something."""
         due_s = self._view.next_flush_in()
         if self.state != "starting" or self._slow_from_s == float("inf"):
@@ -144,6 +166,7 @@ class LiveRun:
                 self._show_failure(finished, problem)
         except BaseException as error:  # an answer of our own making is better than one that never comes
             problem = problem or error
+        self._pulse.close()
         self._call.close()
         if finished is not None:  # what could not be shown changes nothing about it
             self.ended.set_result(finished)
@@ -157,6 +180,13 @@ class LiveRun:
             self._view.error(failed.lines)
         elif problem is not None:
             self._view.error([f"{type(problem).__name__}: {problem}"])
+
+
+def _state_after(error: BaseException) -> RunState:
+    """Of a run that has no end of its own."""
+    if isinstance(error, RunInterrupted):
+        return "stopped"
+    return "failed" if isinstance(error, UsageError) else "lost"
 
 
 def state_of(finished: Finished) -> RunState:

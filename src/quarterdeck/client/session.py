@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,15 @@ import msgspec
 
 from quarterdeck.client import coordinator
 from quarterdeck.client import held as held_runs
-from quarterdeck.client.coordinator import Coordinator, Refusal
-from quarterdeck.client.following import answer, await_turn, follow, show
+from quarterdeck.client.coordinator import Call, Coordinator, Refusal
+from quarterdeck.client.following import (
+    await_frame,
+    await_turn,
+    follow,
+    note_silence,
+    refuse_silent,
+    show,
+)
 from quarterdeck.client.ledger import Ledger, Plan
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.notebook import Notebook
@@ -208,7 +215,7 @@ class Session:
             workers = held.turn.workers
             plan = held.ledger.plan_push(names, self.notebook.namespace, workers, self.notebook.hidden)
             held.send(Install(payload=Payload()), plan)
-            pushed = answer(held.call)
+            pushed = await_frame(held.call, note_silence(view)).message
             assert isinstance(pushed, Answer)
             held.ledger.sent(plan, workers)
             return pushed.facts
@@ -218,8 +225,8 @@ class Session:
         with self._turn(f"%pull {name}", GroupSpec(), [rank], view) as held:
             held.call.channel.send(Fetch(name=name, rank=rank))
             try:
-                frame = held.call.receive()
-            except Refusal as refusal:
+                frame = await_frame(held.call, note_silence(view))
+            except UsageError as refusal:
                 raise UsageError(f"`{name}` cannot be pulled: {refusal}") from None
             assert isinstance(frame.message, Pulled)
             try:
@@ -239,16 +246,28 @@ class Session:
         process = coordinator.current()
         request.context, request.session = self.notebook.context(), self.name
         notices = coordinator.take_notices()
-        with process.call(request) as call:
-            while not isinstance(message := answer(call), Answer):
-                if isinstance(message, Notice):
-                    notices.append(message.text)
+        try:
+            with process.call(request) as call:
+                while not isinstance(message := await_frame(call, _end_silent(request)).message, Answer):
+                    if isinstance(message, Notice):
+                        notices.append(message.text)
+        except WorkersLost as lost:
+            if not process.ended_by:
+                raise
+            return self._control_anew(request, [*notices, str(lost)])
         self._sent = (process.process.pid, request.context)
         return message.text, notices
 
+    def _control_anew(self, request: Control, notices: list[str]) -> tuple[str, list[str]]:
+        """With another coordinator, if it has something to do."""
+        if request.action == "stop":
+            return "", notices
+        text, more = self.control(request)
+        return text, [*notices, *more]
+
     def ask(self, what: Any) -> Answer:
         with coordinator.current().call(Ask(what=what, session=self.name)) as call:
-            told = answer(call)
+            told = await_frame(call, refuse_silent).message
             assert isinstance(told, Answer)
             return told
 
@@ -267,6 +286,17 @@ class Session:
                 return call.receive().message if call.channel.poll(_ASIDE_LIMIT_S) else None
         except (WorkersLost, Refusal):
             return None
+
+
+def _end_silent(request: Control) -> Callable[[Call], None]:
+    """What is done about a coordinator that does not answer."""
+
+    def end(call: Call) -> None:
+        if request.action not in ("stop", "restart"):
+            refuse_silent(call)
+        raise call.coordinator.end(f"did not answer, and was ended by `%workers {request.action}`")
+
+    return end
 
 
 def _title(cell: RunCell, options: CellOptions) -> str:

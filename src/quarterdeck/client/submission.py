@@ -11,13 +11,15 @@ import msgspec
 from quarterdeck.client import coordinator, detached, held
 from quarterdeck.client import notebook as notebooks
 from quarterdeck.client.coordinator import Call
-from quarterdeck.client.following import show
+from quarterdeck.client.following import note_silence, show
 from quarterdeck.client.interruptible import LATE_SIGNAL_S, Interruptible
 from quarterdeck.client.live import LiveRun, accept
 from quarterdeck.client.packing import packed_cell
+from quarterdeck.client.pulse import Pulse
 from quarterdeck.client.run import Run
 from quarterdeck.client.session import CellOptions, with_options
 from quarterdeck.client.view import CellView
+from quarterdeck.errors import RunInterrupted
 from quarterdeck.payload.names import CellNames
 from quarterdeck.protocol.messages import KernelContext, Parent, RunCell, Submit
 from quarterdeck.store.format import RunHeader
@@ -39,9 +41,12 @@ def submit(
     with Interruptible() as interrupts:  # none is raised before somebody has the run
         call, let_go = _call_detached(request, fds) if detach else _call(request, fds)
         try:
-            while not interrupts.wait(call.channel, None)[0]:
-                if interrupts.count:
-                    raise KeyboardInterrupt
+            with Pulse(call) as pulse:
+                while not interrupts.wait(call.channel, pulse.due_in())[0]:
+                    if interrupts.count:
+                        raise RunInterrupted("stopped by you before it began: nothing was run")
+                    if pulse.silent():
+                        note_silence(view)(call)
             accepted = accept(call, lambda message: show(message, view))
             if detach:
                 view.notice(_detached_words(request, accepted.run_id))

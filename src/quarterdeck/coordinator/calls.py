@@ -18,6 +18,7 @@ from quarterdeck.coordinator.devices import BadRequest, as_before
 from quarterdeck.coordinator.group import GroupFailed
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.setups import SetupCells
+from quarterdeck.coordinator.starting import StartCancelled
 from quarterdeck.coordinator.turns import TurnCall
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
@@ -55,6 +56,7 @@ class Call:
         self._turn: TurnCall | None = None
         self._run: ClosedRun | None = None
         self._cancelled = False
+        self._controls = False
         self._channel = AsyncChannel(sock, self._on_frame, self._on_end, self._on_bad)
 
     # ---- the channel
@@ -91,8 +93,18 @@ class Call:
         self._cancelled = True
         if self._run is not None:
             self._run.stop()
-        elif self._turn is not None and not self._turn.interrupt() and self._task is not None:
+        elif self._task is not None and self._can_leave() and not self._task.cancelling():
             self._task.cancel()
+
+    def _can_leave(self) -> bool:
+        if self._turn is not None:
+            return not self._turn.interrupt()
+        return self._controls
+
+    def _leave_if_cancelled(self) -> None:
+        """Before anything was begun."""
+        if self._cancelled:
+            raise asyncio.CancelledError
 
     # ---- the answers
 
@@ -101,10 +113,10 @@ class Call:
             await self._dispatch(frame)
         except (BadRequest, GroupFailed) as problem:
             self._refuse(str(problem))
-        except ZygoteLost:
-            self._refuse(f"The workers' Python could not import torch:\n{facts.last_errors()}")
-        except asyncio.CancelledError:
-            self._refuse("Cancelled before it started.")
+        except ZygoteLost as lost:
+            self._refuse(f"{lost}\n{facts.last_errors()}")
+        except (asyncio.CancelledError, StartCancelled):
+            self._channel.send(Refused(text="Cancelled before it started.", cancelled=True))
         except Exception as bug:  # ours: without an answer the kernel would wait for ever
             traceback.print_exc()
             self._refuse(f"quarterdeck itself failed ({type(bug).__name__}: {bug}).")
@@ -115,19 +127,27 @@ class Call:
                 close_fds(unread.fds if unread is not None else [])
             self._done(self)
 
+    def _tell(self, text: str) -> None:
+        self._channel.send(Notice(text=text, level="warning"))
+
     def _refuse(self, text: str) -> None:
         self._channel.send(Refused(text=text))
 
     async def _dispatch(self, frame: Frame) -> None:
         match frame.message:
             case TakeTurn() as request:
+                self._leave_if_cancelled()
                 session = self._coordinator.session(request.session)
                 self._turn = TurnCall(session, self._channel, self._frames)
                 await self._turn.take(request)
             case Submit() as request:
                 await self._submit(request, frame.fds)
             case Control() as request:
-                await self._control(request, self._coordinator.session(request.session))
+                self._leave_if_cancelled()
+                self._controls = request.action != "interrupt"
+                session = self._coordinator.session(request.session)
+                with session.starting.told(self._tell):
+                    await self._control(request, session)
             case AskSetups() as request:
                 self._tell_setups(self._coordinator.sessions.get(request.session))
             case Ask() as request:
@@ -144,8 +164,8 @@ class Call:
         run = ClosedRun(coordinator.launcher, self._channel, request, setups, coordinator.keeper)
         if not run.detached:
             run.refuse_impossible()
-        elif self._cancelled:
-            raise asyncio.CancelledError
+        else:
+            self._leave_if_cancelled()
         coordinator.on_run(run)
         self._run = run
         coordinator.runs.add(run)
@@ -184,11 +204,11 @@ class Call:
             case "interrupt":
                 self._channel.send(Answer(text=_interrupt(session)))
             case "stop":
-                await session.kill_running()
-                async with session.turn("%workers stop"):
+                starting = session.state == "starting"
+                async with session.ending("%workers stop"):
                     n = len(session.workers())
-                    await session.stop()
-                self._channel.send(Answer(text=facts.stopped_line(n)))
+                    await session.starting.whole(session.stop())
+                self._channel.send(Answer(text=facts.stopped_line(n, starting)))
             case "restart":
                 await self._restart(request, session)
             case "start":
@@ -200,20 +220,20 @@ class Call:
         if session.group is not None:
             request.spec = as_before(request.spec, session.group.plan)
         session.refuse_impossible(request.spec)
-        await session.kill_running()
-        async with session.turn("%workers restart"):
-            await session.stop(forget=False)
+        async with session.ending("%workers restart"):
+            await session.starting.whole(session.stop(forget=False))
+            session.nursery.leave_hung()
             await self._start(request, session)
 
     async def _start(self, request: Control, session: Session) -> None:
-        started = await session.ensure(request.spec)
+        started = await session.starting.whole(session.ensure(request.spec))
         for text in session.take_notices():
-            self._channel.send(Notice(text=text, level="warning"))
+            self._tell(text)
         self._channel.send(Answer(text=facts.group_line(session, started)))
 
 
 def _interrupt(session: Session) -> str:
-    if session.run is None:
-        return "No cell is running."
-    session.run.stop("interrupt")
-    return f"Interrupting {session.holder}."
+    if session.run is not None:
+        session.run.stop("interrupt")
+        return f"Interrupting {session.holder}."
+    return "Ending the workers that start." if session.starting.cancel() else "No cell is running."

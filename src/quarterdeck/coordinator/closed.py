@@ -192,6 +192,7 @@ class ClosedRun:
             lambda _: None,
             self._attempt,
             self._restarts.most,
+            self._tell,
         )
         for text in notices:
             self._tell(text)
@@ -295,7 +296,7 @@ class ClosedRun:
             self._record.end(finished, self._attempt, self._kernel_gone())
             self._channel.send(finished)
             return
-        text = str(problem) or "the workers' Python could not import torch, or ended"
+        text = str(problem)
         if self._kernel_gone():
             self._record.state("stopped", self._attempt, KERNEL_ENDED)
         self._record.state("failed", self._attempt, text)
@@ -327,4 +328,4 @@ class ClosedRun:
         self._record.state("stopped", self._attempt, KERNEL_ENDED)
         self._stopped = self._stopped or "interrupt"  # no attempt follows
         if self._group is not None:
-            await self._group.kill()
+            await self._group.kill("ended with its kernel")

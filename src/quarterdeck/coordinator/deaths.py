@@ -1,4 +1,4 @@
-"""Why did a worker die? Signal, likely cause and evidence, in words."""
+"""Why did a worker die? Who ended it, signal, likely cause and evidence, in words."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import re
 import signal
 from pathlib import Path
 
+from quarterdeck.coordinator.words import signal_name
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.messages import Exited, Outcome
 from quarterdeck.protocol.stacks import FRAME, cell_number
 
-_CAUSES = {
+_CAUSES: dict[int, str] = {
     signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
     signal.SIGBUS: "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
-    signal.SIGABRT: "a C++ library gave up; with gloo, shapes or dtypes that differ between ranks do this",
+    signal.SIGABRT: "a C or C++ library gave up (abort)",
     signal.SIGFPE: "an integer division by zero in C or C++ code",
     signal.SIGILL: "an instruction this processor does not have",
     signal.SIGTERM: "somebody, or a batch system, asked it to end",
 }
 
-_WITH_ZYGOTE = "ended with the zygote, the process that workers are forked from, which is gone"
+_GLOO_ABORT = "gloo gave up; shapes or dtypes that differ between ranks do this"
+_WITH_ZYGOTE = "ended with the process that workers are forked from, which is gone"
+_NEVER_BEGAN = "could not be started: no memory is left for it, or there are too many processes"
 _OURS = ("quarterdeck/worker/", "IPython/core/", "<string>", "<frozen ")
 _FRAMES_SHOWN = 4
 
@@ -49,25 +52,31 @@ class OomCounter:
 
 def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCounter) -> Outcome:
     """The outcome of a rank whose process is gone."""
-    number = os.WTERMSIG(exited.status) if os.WIFSIGNALED(exited.status) else 0
-    code = os.WEXITSTATUS(exited.status) if os.WIFEXITED(exited.status) else 0
+    number, code = _signal(exited), os.WEXITSTATUS(exited.status) if os.WIFEXITED(exited.status) else 0
     return Outcome(
         rank=worker.rank,
         state="killed",
         time_unix_ns=time_unix_ns,
         ename="WorkerKilled",
-        evalue=_WITH_ZYGOTE if exited.pid == 0 else _headline(number, code, oom),
+        evalue=how_it_ended(worker, exited, oom),
         signal=number,
         exitcode=code,
         evidence=_evidence(worker, exited),
         lost=sorted(worker.names),
+        by_quarterdeck=bool(worker.ended_by),
     )
 
 
-def _headline(number: int, code: int, oom: OomCounter) -> str:
+def how_it_ended(worker: Worker, exited: Exited, oom: OomCounter) -> str:
+    """The verb of a sentence about its rank."""
+    if worker.ended_by:
+        return worker.ended_by
+    number = _signal(exited)
+    if not exited.pid:
+        return _WITH_ZYGOTE if number else _NEVER_BEGAN
     if not number:
+        code = os.WEXITSTATUS(exited.status)
         return f"ended its process with exit code {code} (os._exit, or exit in C)"
-    name = signal.Signals(number).name
     if number == signal.SIGKILL:
         likely = (
             "by the kernel's out-of-memory killer"
@@ -75,8 +84,16 @@ def _headline(number: int, code: int, oom: OomCounter) -> str:
             else "most likely by the out-of-memory killer or by `kill -9`"
         )
         return f"was killed by SIGKILL, {likely}"
-    cause = _CAUSES.get(signal.Signals(number))
-    return f"was killed by {name}" + (f": {cause}" if cause else "")
+    cause = _GLOO_ABORT if number == signal.SIGABRT and _gloo_spoke(worker) else _CAUSES.get(number)
+    return f"was killed by {signal_name(number)}" + (f": {cause}" if cause else "")
+
+
+def _signal(exited: Exited) -> int:
+    return os.WTERMSIG(exited.status) if os.WIFSIGNALED(exited.status) else 0
+
+
+def _gloo_spoke(worker: Worker) -> bool:
+    return any("gloo" in line.lower() for line in worker.last_lines)
 
 
 def _evidence(worker: Worker, exited: Exited) -> list[str]:
@@ -99,10 +116,11 @@ def _where(stacks: str) -> list[str]:
     _, current, after = crash.partition("Current thread")
     threads = (after if current else crash.rpartition("\nThread ")[2]).split("\n\n")
     frames = [frame for frame in FRAME.finditer(threads[0]) if not any(o in frame["file"] for o in _OURS)]
-    return [_frame_words(frame) for frame in frames[:_FRAMES_SHOWN]]
+    return [frame_words(frame) for frame in frames[:_FRAMES_SHOWN]]
 
 
-def _frame_words(frame: re.Match[str]) -> str:
+def frame_words(frame: re.Match[str]) -> str:
+    """ "Cell In[3], line 2, in step"."""
     cell = cell_number(frame["file"])
     file = frame["file"] if cell is None else f"Cell In[{cell}]"
     return f"{file}, line {frame['line']}, in {frame['function']}"

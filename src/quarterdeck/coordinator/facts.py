@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ _ERROR_BYTES = 2000
 
 
 async def answer(coordinator: Coordinator, request: Ask) -> Answer:
+    if request.what == "ping":
+        return Answer()
     session = coordinator.session(request.session)
     if request.what == "stacks":
         return await _stacks(session)
@@ -33,8 +36,10 @@ def group_line(session: Session, started: bool) -> str:
     return f"{n} worker{'s' if n > 1 else ''} {verb} ({plan.backend}, {plan.device_type})."
 
 
-def stopped_line(n: int) -> str:
-    return f"{n} worker{'s' if n > 1 else ''} stopped." if n else "There were no workers."
+def stopped_line(n: int, starting: bool) -> str:
+    if n:
+        return f"{n} worker{'s' if n > 1 else ''} stopped."
+    return "The workers that were starting are ended." if starting else "There were no workers."
 
 
 def _status(session: Session) -> Answer:
@@ -80,9 +85,10 @@ def _memory_bytes(pid: int) -> tuple[int, int]:
 
 
 async def _stacks(session: Session) -> Answer:
-    stacks = {}
-    for worker in session.workers():
-        stacks[worker.rank] = await worker.stacks(signal.SIGUSR1) if worker.alive else ""
+    busy = [worker for worker in session.workers() if worker.alive and worker.running]
+    found = await asyncio.gather(*(worker.stacks(signal.SIGUSR1) for worker in busy))
+    stacks = {worker.rank: "" for worker in session.workers()}
+    stacks.update({worker.rank: stack for worker, stack in zip(busy, found, strict=True)})
     return Answer(text=_state_words(session), stacks=stacks)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from quarterdeck.coordinator.devices import Plan
-from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
+from quarterdeck.coordinator.group import WorkerGroup
 from quarterdeck.coordinator.nursery import Nursery
+from quarterdeck.coordinator.stuck import Tell
 from quarterdeck.coordinator.worker import Worker
-from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.messages import GroupSpec, KernelContext, Output
 
 
@@ -31,19 +31,20 @@ class Launcher:
         on_death: Callable[[Worker], None],
         restart_count: int = 0,
         max_restarts: int = 0,
+        tell: Tell = lambda _: None,
     ) -> tuple[WorkerGroup, list[str]]:
         """The group, up and joined, and lines for the reader. `label` is what others are told about it; its
-        key also becomes TORCHELASTIC_RUN_ID.
+        key also becomes TORCHELASTIC_RUN_ID. `tell`: what the reader hears while it takes long.
 
-        Raises BadRequest, GroupFailed and ZygoteLost; nothing is left running then. After its end, the caller
-        says `ended`.
+        Raises BadRequest, GroupFailed and ZygoteLost; nothing is left running then. May be cancelled. After
+        its end, the caller says `ended`.
         """
         notices = [self.nursery.renew(context)]
-        plan, zygote = await self.nursery.prepare(spec, context)
+        plan, zygote = await self.nursery.prepare(spec, context, tell)
         notices.append(self._shared(label, plan))
         environ = {**context.environ, **spec.environ}
         inside = KernelContext(environ=environ, cwd=context.cwd, sys_path=context.sys_path)
-        group = WorkerGroup(plan, zygote, inside, key, on_output, on_death, restart_count, max_restarts)
+        group = WorkerGroup(plan, zygote, inside, key, on_output, on_death, restart_count, max_restarts, tell)
         self._users[key] = label, plan
         try:
             await _start(group, spec.join_timeout_s)
@@ -69,9 +70,6 @@ class Launcher:
 async def _start(group: WorkerGroup, join_timeout_s: float | None) -> None:
     try:
         await group.start(join_timeout_s)
-    except ZygoteLost as lost:
-        await group.kill()
-        raise GroupFailed("the zygote, which forks the workers, ended") from lost
     except BaseException:
         await group.kill()
         raise

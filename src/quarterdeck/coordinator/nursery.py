@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import select
 
 from quarterdeck.coordinator.devices import Plan, plan
-from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
+from quarterdeck.coordinator.stuck import NAME_AFTER_S, Tell, place_of, told_after
+from quarterdeck.coordinator.zygote import Zygote, ZygoteLost, hung_up
 from quarterdeck.protocol.messages import GroupSpec, KernelContext, ZygoteReady
 
 # Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
@@ -32,9 +32,18 @@ class Nursery:
             self._zygotes[bare] = zygote
         return zygote
 
-    async def prepare(self, spec: GroupSpec, context: KernelContext) -> tuple[Plan, Zygote]:
+    async def prepare(self, spec: GroupSpec, context: KernelContext, tell: Tell) -> tuple[Plan, Zygote]:
         """How the group will look, and who forks it; waits for torch. Raises BadRequest and ZygoteLost."""
-        ready = await self._ready(context)
+
+        async def importing() -> str:
+            pid = self.zygote(context).pid
+            return (
+                f"torch has not been imported for the workers after {NAME_AFTER_S:g} s: {place_of(pid)}. "
+                "`%workers restart` begins anew."
+            )
+
+        async with told_after(NAME_AFTER_S, importing, tell):
+            ready = await self._ready(context)
         planned = plan(spec, ready.gpus)
         return planned, self.zygote(context, bare=planned.start_method == "spawn")
 
@@ -72,11 +81,14 @@ class Nursery:
         self._zygotes.clear()
         return f"{', '.join(changed)} changed: torch is imported anew for the workers."
 
+    def leave_hung(self) -> None:
+        """End the zygotes that somebody has waited for in vain, with all that has come from them."""
+        for zygote in [zygote for zygote in self._zygotes.values() if zygote.waited_s > NAME_AFTER_S]:
+            zygote.close()
+
     def kernel_gone(self) -> bool:
         """The guard pipe has no writer any more: whatever ends now ends because of that."""
-        poller = select.poll()
-        poller.register(self._guard_fd, 0)
-        return bool(poller.poll(0))
+        return hung_up(self._guard_fd)
 
     def close(self) -> None:
         for zygote in (*self._zygotes.values(), *self._retired):

@@ -1,4 +1,4 @@
-"""CPU time and memory of a process with all its children, from /proc. Used by `vitals`.
+"""What /proc says of a process: CPU time and memory with all its children (for `vitals`), its state.
 
 Not by psutil: it would look at every process of the machine to find the children of one.
 """
@@ -39,6 +39,23 @@ def usage(pid: int) -> Usage:
         memory_bytes = (memory_bytes or 0) + int(fields[_RSS]) * _PAGE_BYTES
         left += _children(one)
     return Usage(seconds, memory_bytes)
+
+
+def state(pid: int) -> str:
+    """ "R", "S", "D", "T", "Z" as in proc(5); empty for none."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].strip()[:1] if pid else ""
+
+
+def waits_in(pid: int) -> str:
+    """Function of the system's kernel that it waits in; empty where that is not told."""
+    where = _read(f"/proc/{pid}/wchan").strip() if pid else ""
+    return "" if where == "0" else where
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether it has a handler for this signal, which would end it otherwise."""
+    mask = _read(f"/proc/{pid}/status").partition("SigCgt:")[2].split()
+    return bool(mask) and bool(int(mask[0], 16) >> (number - 1) & 1)
 
 
 def _children(pid: int) -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
+from quarterdeck.coordinator.words import ranks_in_words
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
@@ -33,6 +34,7 @@ IMPORT_LIMIT_S = 31.0
 _LOOK_S = 0.2
 
 Reason = Literal["failure", "interrupt", "timeout"]
+_BEGINNINGS = {"failure": "another rank failed", "interrupt": "your interrupt", "timeout": "the time-out"}
 
 
 class CellRun:
@@ -60,7 +62,7 @@ class CellRun:
         self._stopped: Reason | None = None
         self._ladder: asyncio.Task[None] | None = None
         self._skip = asyncio.Event()
-        self._ended_by_us: set[int] = set()
+        self._ladder_s = 0.0
 
     async def execute(self, raw: bytes, fds: Sequence[int]) -> Finished:
         began_s = time.monotonic()
@@ -89,9 +91,14 @@ class CellRun:
             self._stopped = reason
         if self._ladder is None:
             self._stopped = self._stopped or reason
+            self._ladder_s = time.monotonic()
             self._ladder = asyncio.get_running_loop().create_task(self._walk_down(reason))
         elif reason != "failure":
             self._skip.set()
+
+    def cut(self) -> None:
+        """A stop or restart of the user's is about to kill its workers: that is a stop, and not a failure."""
+        self._stopped = "interrupt"
 
     async def _follow(self, worker: Worker, raw: bytes, fds: Sequence[int]) -> None:
         worker.last_lines.clear()
@@ -126,7 +133,7 @@ class CellRun:
         await self._wait(1.0)
         await self._wait_for_saves()
         await self._wait_for_imports()
-        self._announce("has not stopped yet; it is ended in 4 s, interrupt again to do it now")
+        self._announce("not stopped yet: SIGTERM follows in 4 s, interrupt again to do it now")
         await self._wait(STEP_S - 1.0)
         self._end(signal.SIGTERM)
         await self._wait(STEP_S)
@@ -145,7 +152,7 @@ class CellRun:
         limit_s = time.monotonic() + SAVE_LIMIT_S
         if self._saving():
             self._announce(
-                "has not stopped yet: a checkpoint is being written, interrupt again not to wait for it"
+                "not stopped yet: a checkpoint is being written, interrupt again not to wait for it"
             )
         while self._running() and self._saving() and time.monotonic() < limit_s:
             if await self._wait(_LOOK_S):
@@ -175,15 +182,17 @@ class CellRun:
             worker.tell(Raise(reason=why, force=force))
 
     def _announce(self, what: str) -> None:
-        ranks = [str(worker.rank) for worker in self._running()]
-        if ranks:
-            self._tell(f"rank {', '.join(ranks)} {what}")
+        if ranks := [worker.rank for worker in self._running()]:
+            self._tell(f"{ranks_in_words(ranks)} {'have' if len(ranks) > 1 else 'has'} {what}")
 
     def _end(self, number: signal.Signals) -> None:
+        if ranks := [worker.rank for worker in self._running()]:
+            do, their = ("do", "their") if len(ranks) > 1 else ("does", "its")
+            lost = f"{their} variables are lost"
+            self._tell(f"{ranks_in_words(ranks)} {do} not stop: {number.name} sent, {lost}")
+        after = f"{time.monotonic() - self._ladder_s:.0f} s after {_BEGINNINGS[self._stopped or 'failure']}"
         for worker in self._running():
-            self._ended_by_us.add(worker.rank)
-            self._tell(f"rank {worker.rank} does not stop: {number.name} sent, its variables are lost")
-            worker.signal(number, group=number == signal.SIGKILL)
+            worker.end(number, f"did not stop, so quarterdeck ended it ({number.name}, {after})")
 
     # ---- the end
 
@@ -204,5 +213,5 @@ class CellRun:
         failed = [o for o in outcomes if o.state in ("error", "killed")]
         if not failed:
             return None
-        first = min(failed, key=lambda o: (o.rank in self._ended_by_us, o.secondary, o.time_unix_ns))
-        return None if first.rank in self._ended_by_us else first.rank
+        first = min(failed, key=lambda o: (o.by_quarterdeck, o.secondary, o.time_unix_ns))
+        return None if first.by_quarterdeck else first.rank

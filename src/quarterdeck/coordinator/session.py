@@ -3,6 +3,8 @@ fault.
 
 A turn is the right to act on the session. Turns are given in the order they were asked for; starting the
 group, repairing it and replaying set-up cells happen inside a turn, so nothing ever meets a half-made group.
+A stop or restart waits for none: what goes on is ended for it. Workers that are starting have nothing to
+lose, so who waits for them may end that as well.
 """
 
 from __future__ import annotations
@@ -10,21 +12,26 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
 from quarterdeck.coordinator.devices import BadRequest, Plan, as_before, nproc, plan
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.launch import Launcher
+from quarterdeck.coordinator.queue import TurnQueue
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.coordinator.setups import SetupCells, failure_words
+from quarterdeck.coordinator.starting import StartCancelled, Starting
 from quarterdeck.coordinator.vitals import sampled
-from quarterdeck.coordinator.worker import Worker
+from quarterdeck.coordinator.worker import STOPPED, Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
+REPAIR = "repair"
+"""Who has the turn when nobody called."""
 SETUP_TIMEOUT_S = 30.0
 """For a set-up cell on a replaced rank; one that waits for the other ranks would never end."""
 
@@ -43,13 +50,14 @@ class Session:
         self.run: CellRun | None = None
         self.record: RunRecord | None = None
         """Of the cell that runs."""
-        self.holder = ""
-        """Title of the call that has the turn."""
         self.state = "none"
         self.gpus = 0
         self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
         self._key = ""
-        self._turn = asyncio.Lock()
+        self.queue = TurnQueue()
+        self.starting = Starting()
+        self.copying: Sequence[Worker] = ()
+        """Whose ends the present call reports itself."""
         self._notices: list[str] = []
         self.setup_cells = SetupCells()
         self._before: Plan | None = None
@@ -66,16 +74,26 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return self._turn.locked()
+        return self.queue.busy
 
-    @asynccontextmanager
-    async def turn(self, title: str) -> AsyncIterator[None]:
-        async with self._turn:
-            self.holder = title
-            try:
-                yield
-            finally:
-                self.holder = ""
+    @property
+    def holder(self) -> str:
+        """Title of the call that has the turn."""
+        return self.queue.holder
+
+    def turn(self, title: str) -> AbstractAsyncContextManager[None]:
+        return self.queue.turn(title)
+
+    def ending(self, title: str) -> AbstractAsyncContextManager[None]:
+        """The turn for a stop or restart: what goes on is ended for it."""
+        return self.queue.at_once(title, partial(self._cut, title))
+
+    async def _cut(self, title: str) -> None:
+        if self.run is not None:
+            self.run.cut()
+        self.starting.cancel()
+        if self.group is not None and (self.run is not None or any(w.running for w in self.workers())):
+            await self._kill(self.group, f"was ended by `{title}`")
 
     def take_notices(self) -> list[str]:
         notices, self._notices = self._notices, []
@@ -93,6 +111,16 @@ class Session:
         await self._start(spec)
         return True
 
+    async def prepare(self, spec: GroupSpec) -> bool:
+        """As `ensure`, with all ranks alive. Also raises StartCancelled."""
+        started = await self.ensure(spec)
+        if any(not worker.alive for worker in self.workers()):
+            await self.mend()
+            started = await self.ensure(spec)
+        if any(not worker.alive for worker in self.workers()):
+            raise StartCancelled
+        return started
+
     def refuse_impossible(self, spec: GroupSpec) -> None:
         """Raise BadRequest for a group that this machine cannot have, while the present one still lives."""
         if self.group is not None and not self.nursery.outdated(self.context):
@@ -104,8 +132,16 @@ class Session:
         self.state = "starting"
         self._key = uuid.uuid4().hex[:8]
         try:
-            self.group, notices = await self.launcher.launch(
-                self._key, self.label, spec, self.context, self._on_output, self._on_death
+            self.group, notices = await self.starting.of(
+                self.launcher.launch(
+                    self._key,
+                    self.label,
+                    spec,
+                    self.context,
+                    self._on_output,
+                    self._on_death,
+                    tell=self.starting.tell,
+                )
             )
             self.gpus = self.nursery.gpus(self.context) or 0
             self._notices += notices
@@ -162,11 +198,6 @@ class Session:
                 self.setup_cells.clear()
                 self._before = None
 
-    async def kill_running(self) -> None:
-        """A restart or stop that does not wait for the cell that runs. Outside a turn."""
-        if self.run is not None and self.group is not None:
-            await self._kill(self.group)
-
     # ---- cells
 
     async def run_cell(
@@ -185,6 +216,9 @@ class Session:
         if cell.setup and finished.root_cause is None and not finished.stopped:
             ranks = frozenset(outcome.rank for outcome in finished.outcomes)
             self.setup_cells.keep(cell, fds, None if len(ranks) == len(self.workers()) else ranks)
+        if self.group is not None and self.group.lost:
+            finished.group_lost = True
+            self._gone()
         return finished, run.disturbed or self._needs_mending(finished.outcomes)
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
@@ -203,8 +237,10 @@ class Session:
         self.state = "repairing"
         try:
             for attempt in range(3):
-                if await self._mend_once(last=attempt == 2):
+                if self.queue.ending or await self._mend_once(last=attempt == 2):
                     break
+        except StartCancelled:  # the next turn finds ranks that are dead, and mends
+            pass
         finally:
             self.state = "idle" if self.group is not None else "none"
 
@@ -212,24 +248,25 @@ class Session:
         assert self.group is not None
         group = self.group
         try:
-            replaced = await group.replace_dead()
+            replaced = await self.starting.of(group.replace_dead())
             joined = await group.join(fresh=replaced)
         except (GroupFailed, ZygoteLost) as failure:
-            if last or isinstance(failure, ZygoteLost):
-                await self._give_up(failure)
-                return True
-            await group.free_stuck()
-            return False
+            if self.queue.ending or not (last or isinstance(failure, ZygoteLost)):
+                return False
+            await self._give_up(failure)
+            return True
         self._report(joined)
         if replaced:
             await self._replay_setup([worker for worker in self.workers() if worker.rank in replaced])
         return True
 
     async def _give_up(self, failure: Exception) -> None:
-        why = str(failure) or "the zygote, the process that they are forked from, is gone"
+        if isinstance(failure, ZygoteLost):
+            why = f"{failure} The workers ended with it"
+        else:
+            why = f"The workers could not be brought together again: {str(failure).removesuffix('.')}"
         self._notices.append(
-            f"The workers could not be brought together again ({why}); all of them and their variables "
-            "are lost. The next cell starts new ones."
+            f"{why}; all of them and their variables are lost. The next cell starts new ones."
         )
         if self.group is not None:
             await self._kill(self.group)
@@ -241,11 +278,13 @@ class Session:
         self.group = None
         self.launcher.ended(self._key)
 
-    async def _kill(self, group: WorkerGroup) -> None:
+    async def _kill(self, group: WorkerGroup, why: str = STOPPED) -> None:
         """Deaths that nobody needs to be told of."""
         self._stopping = True
-        await group.kill()
-        self._stopping = False
+        try:
+            await group.kill(why)
+        finally:
+            self._stopping = False
 
     def _report(self, joined: Sequence[Joined]) -> None:
         not_revived = sorted({text for answer in joined for text in answer.not_revived})
@@ -289,24 +328,29 @@ class Session:
 
     def _on_death(self, worker: Worker) -> None:
         """Of a worker that no running cell waits for: that cell's outcome would tell."""
-        followed = self.run is not None and self.run.waits_for(worker)
+        followed = worker in self.copying or (self.run is not None and self.run.waits_for(worker))
         if self._stopping or followed or worker not in self.workers():
             return
         assert worker.exited is not None
-        outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
-        lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
-        if worker.exited.pid:  # otherwise it died with the zygote, and there is nothing to replace it from
-            self._notices.append(
-                f"rank {worker.rank} {outcome.evalue}, while it ran no cell, and was replaced{lost}."
-            )
+        if worker.exited.pid and (worker.names or not worker.ended_by):
+            # without a pid it died with the zygote, and there is nothing to replace it from
+            self._notices.append(self.death_words(worker))
         if self.state != "idle":
             return  # what goes on now mends it at its end
         task = asyncio.get_running_loop().create_task(self._mend_idle())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    def death_words(self, worker: Worker, when: str = "while it ran no cell") -> str:
+        """A sentence."""
+        assert worker.exited is not None
+        outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
+        lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
+        when = f", {when}," if not worker.ended_by else ","
+        return f"rank {worker.rank} {outcome.evalue}{when} and was replaced{lost}."
+
     async def _mend_idle(self) -> None:
-        async with self.turn("repair"):
+        async with self.turn(REPAIR):
             if any(not worker.alive for worker in self.workers()):
                 await self.mend()
 
@@ -316,7 +360,7 @@ class Session:
         if self.record is not None and self.record.opened:
             self.record.state("stopped", 0, KERNEL_ENDED)
         if self.group is not None:
-            await self.group.kill()
+            await self.group.kill("ended with its kernel")
 
 
 def half_imported(outcomes: Sequence[Outcome]) -> list[str]:

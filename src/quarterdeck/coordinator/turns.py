@@ -7,8 +7,9 @@ closes the channel, and the session is as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any, Literal, TypeVar
+import signal
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -16,7 +17,8 @@ from quarterdeck.coordinator.devices import BadRequest
 from quarterdeck.coordinator.outlet import Outlet
 from quarterdeck.coordinator.record import RunRecord
 from quarterdeck.coordinator.run import STEP_S
-from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.session import REPAIR, Session
+from quarterdeck.coordinator.stuck import named
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds, encode
@@ -40,19 +42,6 @@ from quarterdeck.protocol.messages import (
     WorkerNames,
 )
 
-T = TypeVar("T")
-
-
-async def _whole(work: Coroutine[Any, Any, T]) -> T:
-    """All of it, also when the caller leaves meanwhile: the next call must not meet a half-made group."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        task.exception()
-        raise
-
 
 class TurnCall:
     """`take` once; `interrupt` at any time, from the same loop."""
@@ -73,29 +62,32 @@ class TurnCall:
             self._session.run.stop("interrupt")  # a set-up cell that is replayed, too
         elif self._phase == "copying":
             self._stop_copying()
+        elif self._phase == "waiting" and self._session.holder == REPAIR:
+            self._session.starting.cancel()  # nobody else can; the next turn begins it again
         return self._phase not in ("waiting", "preparing")
 
     async def take(self, request: TakeTurn) -> None:
-        """Raises BadRequest, GroupFailed and ZygoteLost: nothing was done then."""
+        """Raises BadRequest, GroupFailed, StartCancelled and ZygoteLost: nothing was done then."""
         session, self._title = self._session, request.title
-        if session.busy:
-            self._channel.send(Waiting(behind=session.holder or "another call"))
-        async with session.turn(request.title):
-            self._phase = "preparing"
-            if request.context is not None:
-                session.context = request.context
-            started = await _whole(session.ensure(request.spec))
-            if any(not worker.alive for worker in session.workers()):
-                await _whole(session.mend())
-                started = await _whole(session.ensure(request.spec))
-            self._phase = "waiting"
-            self._workers = session.select(request.ranks)
-            for text in session.take_notices():
-                self._tell(text)
-            self._channel.send(self._describe(started))
-            frame = await self._frames.get()
-            if frame is not None:
-                await self._act(frame)
+        with session.starting.told(self._tell):
+            if session.busy:
+                self._channel.send(Waiting(behind=session.holder or "another call"))
+            async with session.turn(request.title):
+                self._phase = "preparing"
+                if request.context is not None:
+                    session.context = request.context
+                started = await session.starting.whole(session.prepare(request.spec))
+                self._phase = "waiting"
+                await self._held(request, started)
+
+    async def _held(self, request: TakeTurn, started: bool) -> None:
+        self._workers = self._session.select(request.ranks)
+        for text in self._session.take_notices():
+            self._tell(text)
+        self._channel.send(self._describe(started))
+        frame = await self._frames.get()
+        if frame is not None:
+            await self._act(frame)
 
     def _tell(self, text: str) -> None:
         self._channel.send(Notice(text=text, level="warning"))
@@ -126,13 +118,19 @@ class TurnCall:
                     await self._install(frame)
                 case Fetch() as fetch:
                     await self._fetch(fetch)
-        except WorkerDied as death:
+        except WorkerDied:
             self._phase = "settling"
-            self._channel.send(Refused(text=f"A worker ended meanwhile ({death}). The next cell works."))
+            self._channel.send(Refused(text=self._deaths()))
             await self._session.mend()
         finally:
             self._phase = "settling"
+            self._session.copying = ()
             close_fds(frame.fds)
+
+    def _deaths(self) -> str:
+        dead = [worker for worker in self._workers if not worker.alive]
+        words = [self._session.death_words(worker, f"in `{self._title}`") for worker in dead]
+        return "\n".join([*words, "The next cell works."])
 
     # ---- a cell
 
@@ -198,10 +196,14 @@ class TurnCall:
     # ---- copies
 
     async def _install(self, frame: Frame) -> None:
-        self._phase = "copying"
+        self._copies(self._workers)
         replaced: dict[str, str] = {}
-        answers = await asyncio.gather(*(worker.ask_raw(frame.raw, frame.fds) for worker in self._workers))
+        asked = [worker.ask_raw(frame.raw, frame.fds) for worker in self._workers]
+        async with named(self._busy, "unpickled it", self._tell):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
         for worker, answer in zip(self._workers, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
             assert isinstance(answer.message, Fetched)
             if answer.message.error:
                 raise BadRequest(f"rank {worker.rank} could not unpickle it: {answer.message.error}")
@@ -210,9 +212,10 @@ class TurnCall:
         self._channel.send(Answer(text="pushed", facts=replaced))
 
     async def _fetch(self, fetch: Fetch) -> None:
-        self._phase = "copying"
         worker = next(worker for worker in self._workers if worker.rank == fetch.rank)
-        answer = await worker.ask(fetch)
+        self._copies([worker])
+        async with named(self._busy, "pickled it", self._tell):
+            answer = await worker.ask(fetch)
         assert isinstance(answer.message, Fetched)
         try:
             if answer.message.error:
@@ -223,11 +226,17 @@ class TurnCall:
 
     def _stop_copying(self) -> None:
         """User code runs in pickling, too, and may never end: interrupt it, kill what does not heed that."""
-        busy = [worker for worker in self._workers if worker.running]
-        for worker in busy:
+        for worker in self._busy():
             worker.tell(Raise(reason="interrupted"))
             asyncio.get_running_loop().call_later(STEP_S, self._kill_if_still, worker)
 
     def _kill_if_still(self, worker: Worker) -> None:
-        if self._phase == "copying" and worker.running and worker.alive:
-            worker.signal(9, group=True)
+        if self._phase == "copying" and worker.running:
+            why = f"did not stop, so quarterdeck ended it (SIGKILL, {STEP_S:g} s after your interrupt)"
+            worker.end(signal.SIGKILL, why)
+
+    def _copies(self, workers: Sequence[Worker]) -> None:
+        self._phase, self._session.copying = "copying", workers
+
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._session.copying if worker.running and worker.alive]

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from quarterdeck.coordinator import processes
+from quarterdeck.coordinator.words import end_in_words
 from quarterdeck.coordinator.zygote import Zygote, ZygoteLost
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.async_channel import AsyncChannel
@@ -36,15 +38,20 @@ _DRAIN_READS = 64  # arbitrary; a subprocess that never stops writing must not h
 _FORK_LIMIT_S = 20.0
 _SPAWN_LIMIT_S = 300.0
 """To import torch, on a slow disk, in as many processes as there are ranks."""
+_ASIDE_KILL_S = 0.1
+"""A zygote that is importing has not heard of it by then."""
+_KILL_LIMIT_S = 3.0
+"""From SIGKILL to the end: more only where the system holds the process, or the zygote hangs."""
 _STACKS_QUIET_S = 0.03
 _STACKS_LIMIT_S = 0.5
+STOPPED = "was ended by quarterdeck"
 
 
 class WorkerDied(Exception):
     """The worker's process is gone; `exited` says how."""
 
     def __init__(self, exited: Exited) -> None:
-        super().__init__(f"worker process {exited.pid} ended with status {exited.status}")
+        super().__init__(f"its process (pid {exited.pid}) {end_in_words(exited.status)}")
         self.exited = exited
 
 
@@ -69,6 +76,9 @@ class Worker:
         self.last_stacks = ""
         """Of every thread, as faulthandler wrote them when the process crashed."""
         self.exited: Exited | None = None
+        self.ended_by = ""
+        """What quarterdeck ended it for, as the verb of a sentence about its rank; empty if it did not."""
+        self.started = False
         self.running = False
         """Its main thread has something to do, and has not answered yet."""
         self.importing = ""
@@ -111,7 +121,7 @@ class Worker:
         try:
             await asyncio.wait_for(started, _SPAWN_LIMIT_S if spawn else _FORK_LIMIT_S)
         except TimeoutError:
-            await self.kill()
+            await self.kill("did not start in time, so quarterdeck ended it")
             assert self.exited is not None
             raise WorkerDied(self.exited) from None
 
@@ -153,10 +163,18 @@ class Worker:
     def signal(self, number: int, group: bool = False) -> None:
         self._zygote.signal(self.life, number, group)
 
+    def end(self, number: int, why: str) -> None:
+        """A signal that is meant to end it; SIGKILL with what it had started. `why` as in `ended_by`."""
+        if self.alive:
+            self.ended_by = why
+            self.signal(number, group=number == signal.SIGKILL)
+
     async def stacks(self, number: int) -> str:
         """Every thread's Python stack as faulthandler writes it on signal `number`: also when the GIL is
-        held.
+        held. Empty where the signal would end it, or do nothing.
         """
+        if not processes.catches(self.pid, number):
+            return ""
         self._read_stacks()
         self.signal(number)
         text, waited_s = "", 0.0
@@ -171,15 +189,37 @@ class Worker:
 
     async def leave(self, grace_s: float) -> None:
         """Ask it to end; kill it, and what it had started, after `grace_s`."""
+        self.ended_by = self.ended_by or STOPPED
         self.tell(Leave())
-        await asyncio.wait([self._gone], timeout=grace_s)
+        await self._gone_within(grace_s)
         await self.kill()
 
-    async def kill(self) -> None:
+    async def kill(self, why: str = STOPPED) -> None:
+        """`why` as in `ended_by`, unless something else is ending it already."""
         if self.alive and self._forking:
+            self.ended_by = self.ended_by or why
             self.signal(9, group=True)
             self.signal(9)
-            await asyncio.wait([self._gone])  # which, unlike `await`, never cancels it for others
+            if not await self._gone_within(_ASIDE_KILL_S) and self.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            if not await self._gone_within(_KILL_LIMIT_S):
+                self._let_go()
+
+    async def _gone_within(self, limit_s: float) -> bool:
+        await asyncio.wait([self._gone], timeout=limit_s)  # unlike `await`, it never cancels it for others
+        return self._gone.done()
+
+    def _let_go(self) -> None:
+        """It was killed and is not gone: the system holds it, say for a network disk, and it ends when that
+        answers; or it was never reaped, as the zygote hangs: then all that has come from there ends with it.
+        One that was not forked yet ends as soon as it is.
+        """
+        if self.pid and processes.state(self.pid) in ("", "Z"):
+            self._zygote.close()
+        else:
+            self._zygote.forget(self.life)
+            self._on_exit(Exited(life=self.life, pid=self.pid, status=signal.SIGKILL))
 
     def drain(self) -> None:
         """Take what it wrote before its last message: that is in the pipes already."""
@@ -212,7 +252,7 @@ class Worker:
                 self.importing = module
             case Started() | Joined() | Outcome() | Fetched():
                 self.drain()
-                self.running, self.importing = False, ""
+                self.started, self.running, self.importing = True, False, ""
                 self._resolve(self._reply, frame)
 
     @staticmethod
@@ -227,6 +267,8 @@ class Worker:
         self.drain()
         self.last_stacks = self._read_stacks()
         self.exited = exited
+        if not self.ended_by and exited.status == signal.SIGKILL and self._zygote.kernel_gone():
+            self.ended_by = "ended with its kernel"
         if not exited.pid:  # the zygote is gone, which would have done this
             self._end_process_group()
         self._channel.close()

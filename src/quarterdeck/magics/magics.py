@@ -5,8 +5,10 @@ session, show what comes back.
 from __future__ import annotations
 
 import ast
+import functools
 from argparse import Namespace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
@@ -22,6 +24,23 @@ from quarterdeck.magics import debug, options, tables
 from quarterdeck.payload.names import CellNames, analyse
 from quarterdeck.protocol.messages import Control, RunCell
 
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+
+def _stoppable(magic: Magic) -> Magic:
+    """An interrupt is one line, wherever in our code it came."""
+
+    @functools.wraps(magic)
+    def stoppable(*arguments: Any) -> Any:
+        try:
+            return magic(*arguments)
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt:
+            raise RunInterrupted(f"stopped by you in `%{magic.__name__}`") from None
+
+    return cast(Magic, stoppable)
+
 
 @magics_class
 class QuarterdeckMagics(Magics):
@@ -30,16 +49,19 @@ class QuarterdeckMagics(Magics):
     shell: Any
 
     @cell_magic
+    @_stoppable
     def distributed(self, line: str, cell: str = "") -> Run | None:
         asked = options.distributed_parser().parse_line(line)
         return self._cell("%%distributed", asked, cell)
 
     @cell_magic
+    @_stoppable
     def rank(self, line: str, cell: str = "") -> Run | None:
         asked = options.rank_parser().parse_line(line)
         return self._cell("%%rank", asked, cell)
 
     @line_magic
+    @_stoppable
     def workers(self, line: str) -> None:
         asked = options.workers_parser().parse_line(line)
         session = calls_of(asked.session)
@@ -47,9 +69,10 @@ class QuarterdeckMagics(Magics):
             tables.show(self.shell, asked.verb, session.ask(asked.verb))
             return
         text, notices = session.control(Control(action=asked.verb, spec=options.group_spec(asked)))
-        print("\n".join([*notices, text]))
+        print("\n".join(filter(None, [*notices, text])))
 
     @line_magic
+    @_stoppable
     def push(self, line: str) -> None:
         asked = options.push_parser().parse_line(line)
         with notebooks.cell_view() as view:
@@ -58,6 +81,7 @@ class QuarterdeckMagics(Magics):
                 view.notice(f"`{name}`: replaced the workers' own ({what}).")
 
     @line_magic
+    @_stoppable
     def pull(self, line: str) -> None:
         asked = options.pull_parser().parse_line(line)
         target = options.pull_target(asked)

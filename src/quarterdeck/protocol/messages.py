@@ -144,9 +144,9 @@ class Control(Message):
 
 
 class Ask(Message):
-    """`%workers status|stacks|doctor`: answered at once, also while a cell runs."""
+    """`%workers status|stacks|doctor`, answered at once, also while a cell runs. A ping asks for no more."""
 
-    what: Literal["status", "stacks", "doctor"]
+    what: Literal["status", "stacks", "doctor", "ping"]
     session: str = "default"
 
 
@@ -334,6 +334,8 @@ class Refused(Message):
     """The call ended before anything started. The session is as it was."""
 
     text: str
+    cancelled: bool = False
+    """The caller wanted it so, with Cancel, or a restart or stop did."""
 
 
 class Finished(Message):
@@ -346,6 +348,8 @@ class Finished(Message):
     duration_s: float = 0.0
     kept: bool = True
     """Whether every rank's variables survived."""
+    group_lost: bool = False
+    """The group is gone and is not repaired: the next cell starts another."""
     log_dir: str = ""
 
 
@@ -465,6 +469,8 @@ class Outcome(Message):
     """Names that died with a killed worker."""
     cut_imports: list[str] = []
     """Modules that an interrupt has left half imported."""
+    by_quarterdeck: bool = False
+    """Killed, but not by itself nor from outside: by the stop ladder, a restart, a repair."""
 
     @property
     def summary(self) -> str:

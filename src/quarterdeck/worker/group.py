@@ -9,6 +9,7 @@ yields to its `init_process_group`.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _SETTLE_S = 0.005
 its group, right after a collective.
 """
 _STORE_TIMEOUT = timedelta(minutes=30)
+_CONNECT_TIMEOUT = timedelta(seconds=0.5)
 
 Owner = Literal["auto", "user", "none"]
 
@@ -37,6 +39,7 @@ class Group:
         self._store: Any = None
         self._incarnation = 0
         self._owner: Owner = "none"
+        self._released = threading.Event()
         self._made_in_cell = False
         self._user_groups = 0
         self._real_init = c10d.init_process_group
@@ -50,6 +53,7 @@ class Group:
         """Make the automatic group of an incarnation, and put the user's objects on it. All ranks at the same
         time.
         """
+        self._released.clear()
         self._incarnation = join.incarnation
         self._user_groups = 0
         sockets.forget()
@@ -77,9 +81,11 @@ class Group:
         if timeout_s is not None and dist.is_initialized():
             c10d._set_pg_timeout(timedelta(seconds=timeout_s), c10d._get_default_group())
 
-    @staticmethod
-    def release() -> None:
-        """Free this rank from a collective. From a service thread; every rank must join anew after it."""
+    def release(self) -> None:
+        """Free this rank from a collective, or a join. From a service thread; every rank must join anew after
+        it.
+        """
+        self._released.set()
         sockets.release()
         for group in list(c10d._world.pg_map):
             for device in group._device_types:
@@ -91,16 +97,27 @@ class Group:
             dist.destroy_process_group()
 
     def _connect(self, join: Join, listen_fd: int | None) -> None:
-        with sockets.tracked():
-            self._store = dist.TCPStore(  # type: ignore[attr-defined]
-                "127.0.0.1",
-                join.port,
-                join.world_size,
-                listen_fd is not None,
-                timeout=_STORE_TIMEOUT,
-                wait_for_workers=False,
-                master_listen_fd=listen_fd,
-            )
+        """torch tries until its time-out, whatever is done to its sockets, and rank 0 may be dead: so it gets
+        little time, again and again.
+        """
+        while True:
+            try:
+                with sockets.tracked():
+                    self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                        "127.0.0.1",
+                        join.port,
+                        join.world_size,
+                        listen_fd is not None,
+                        timeout=_CONNECT_TIMEOUT,
+                        wait_for_workers=False,
+                        master_listen_fd=listen_fd,
+                    )
+            except dist.DistError:
+                if listen_fd is not None or self._released.is_set():
+                    raise
+            else:
+                self._store.set_timeout(_STORE_TIMEOUT)
+                return
 
     def _init_auto(self, join: Join) -> None:
         store = c10d.PrefixStore(f"incarnation/{join.incarnation}/auto", self._store)

@@ -1,8 +1,12 @@
 """Nothing outlives its parent. Called first thing in the zygote and in every worker.
 
 Two guards, because each has a hole: the parent-death signal follows the parent *thread* and is cleared by
-exec; the signal on end-of-file of a pipe whose write end only the kernel holds needs neither a thread nor the
+fork; the signal on end-of-file of a pipe whose write end only the kernel holds needs neither a thread nor the
 GIL, but not every process has it. Linux only.
+
+An interpreter that is started anew may hang before the first line of ours, in a `sitecustomize`, a `.pth`
+file or an import from a disk that does not answer. The parent-death signal outlives exec, so it is set
+between fork and exec.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Callable
 
 _F_SETSIG = 10
 _PR_SET_PDEATHSIG = 1
@@ -32,6 +37,20 @@ def die_with(parent_pid: int, guard_fd: int) -> None:
     if select.select([own], [], [], 0)[0]:
         os._exit(1)  # the kernel was gone before we asked
     _die_with_parent(parent_pid)
+
+
+def dying_with_us(group: bool = False) -> Callable[[], None]:
+    """For `preexec_fn`: the new process dies with the thread that starts it; with `group`, as the head of a
+    process group of its own.
+    """
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        if group:
+            os.setpgid(0, 0)
+        _die_with_parent(parent)
+
+    return before_exec
 
 
 def _die_with_parent(parent_pid: int) -> None:

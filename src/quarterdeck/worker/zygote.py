@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
-from quarterdeck.worker.guard import die_with
+from quarterdeck.worker.guard import die_with, dying_with_us
 from quarterdeck.worker.imports import LATER
 
 _FIRST = ("torch", "torch.distributed", "IPython", "quarterdeck.worker.serve", "quarterdeck.worker.group")
@@ -175,7 +175,11 @@ class Zygote:
             "worker_main(int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))"
         )
         arguments = [json.dumps(sys.path), str(os.getpid()), str(self._guard_fd), json.dumps(fds)]
-        process = subprocess.Popen([sys.executable, "-c", code, *arguments], pass_fds=[*fds, self._guard_fd])
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            pass_fds=[*fds, self._guard_fd],
+            preexec_fn=dying_with_us(group=True),  # safe: this process has one thread
+        )
         process.returncode = 0  # we reap it ourselves, through its pidfd
         return process.pid
 
@@ -206,11 +210,6 @@ def worker_main(parent_pid: int, guard_fd: int, fds: list[int]) -> None:
     """A worker's first lines, forked or not: guards, its own process group, its descriptors; then
     `spawn_helper`.
     """
-    import cloudpickle
-
-    from quarterdeck.worker.helper import spawn_helper
-    from quarterdeck.worker.serve import serve
-
     os.setpgid(0, 0)
     die_with(parent_pid, guard_fd)
     channel_fd, stdout_fd, stderr_fd, stacks_fd = fds
@@ -222,6 +221,11 @@ def worker_main(parent_pid: int, guard_fd: int, fds: list[int]) -> None:
     os.set_inheritable(stacks_fd, False)
     faulthandler.enable(file=stacks_fd)  # the coordinator shows the reader the user's frames
     faulthandler.register(signal.SIGUSR1, file=stacks_fd, all_threads=True, chain=False)
+    import cloudpickle  # one that was not forked imports torch here: an import that hangs has a stack by now
+
+    from quarterdeck.worker.helper import spawn_helper
+    from quarterdeck.worker.serve import serve
+
     spawn_helper(cloudpickle.dumps(serve), "", None, None, {"channel_fd": channel_fd})
 
 

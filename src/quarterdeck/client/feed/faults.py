@@ -127,8 +127,10 @@ def _cause(run: StoredRun) -> str:
 
 
 def _failed(outcomes: Iterable[Outcome], root: Outcome | None = None) -> list[Outcome]:
-    """The root cause first, then by time; what another rank's end caused comes last."""
-    failed = [outcome for outcome in outcomes if outcome.state in _FAILED]
+    """The root cause first, then by time; what another rank's end caused comes last. What quarterdeck ended
+    has not failed.
+    """
+    failed = [outcome for outcome in outcomes if outcome.state in _FAILED and not outcome.by_quarterdeck]
     return sorted(failed, key=lambda one: (one is not root, one.secondary, one.time_unix_ns, one.rank))
 
 

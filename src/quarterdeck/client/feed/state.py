@@ -165,7 +165,7 @@ def _rank(rank: int, run: StoredRun | None, facts: Facts, outcome: Outcome | Non
 
 def _rank_state(run: StoredRun | None, outcome: Outcome | None) -> RankState:
     if outcome is not None:
-        return _RANK_STATES[outcome.state]
+        return "stopped" if outcome.by_quarterdeck else _RANK_STATES[outcome.state]
     return "running" if run is None else _WITHOUT_OUTCOME[run.state]
 
 

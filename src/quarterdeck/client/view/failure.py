@@ -154,7 +154,7 @@ class _Report:
             return f"{{was}} interrupted{kept}"
         if outcome.state == "skipped":
             return "did not run the cell"
-        if self.root is None or outcome is self.root:
+        if self.root is None or outcome is self.root or outcome.by_quarterdeck:
             return _escape(_what(outcome, 1))
         first = self._name(self.same)
         if outcome.state == "error" and outcome.secondary:
@@ -182,7 +182,9 @@ class _Report:
         lines = [f"Full log: {self.finished.log_dir}"] if self.finished.log_dir else []
         if self.closed:
             return lines
-        if gone:
+        if self.finished.group_lost:
+            lines += [_lost(gone), "The next cell starts new workers."]
+        elif gone:
             lines += [
                 _lost(gone),
                 self._replaced(gone),
@@ -196,7 +198,8 @@ class _Report:
                 "The workers were replaced; their variables are lost.",
                 "Run the cells that made them again.",
             ]
-        lines[-1] += " The next cell works."
+        if not self.finished.group_lost:
+            lines[-1] += " The next cell works."
         return lines
 
     def _replaced(self, gone: Sequence[Outcome]) -> str:
@@ -214,7 +217,7 @@ def _root(finished: Finished) -> Outcome | None:
     named = [outcome for outcome in finished.outcomes if outcome.rank == finished.root_cause]
     if named:
         return named[0]
-    failed = [outcome for outcome in finished.outcomes if outcome.state in _FAILED]
+    failed = [one for one in finished.outcomes if one.state in _FAILED and not one.by_quarterdeck]
     return min(failed, key=lambda one: (one.secondary, one.time_unix_ns, one.rank), default=None)
 
 
