@@ -30,7 +30,7 @@ from quarterdeck.checkpointing.saver import Order
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.store.environment import describe
-from quarterdeck.store.format import HEADER, RunHeader, decode_header
+from quarterdeck.store.format import RunHeader, read_header
 
 __all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
 
@@ -255,7 +255,7 @@ def _encoded(hyperparameters: Any) -> msgspec.Raw:
 def _header(run_dir: Path) -> RunHeader | None:
     """A run that is on record tells what it runs."""
     try:
-        return decode_header((run_dir / HEADER).read_bytes())
+        return read_header(run_dir)
     except (OSError, ValueError):
         return None
 
