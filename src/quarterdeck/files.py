@@ -136,6 +136,12 @@ def write(folder: Folder, *names: str, content: bytes) -> int:
         return inode
 
 
+def unlink(folder: Folder, *names: str) -> None:
+    """A link goes, what it points to stays. Raises OSError."""
+    with _entered(folder, names) as (parent, name):
+        os.unlink(name, dir_fd=parent)
+
+
 def make_folder(folder: Folder, *names: str) -> None:
     """Below `folder`, which is there, whichever of these are missing. Raises OSError."""
     for count in range(1, len(names) + 1):
@@ -149,6 +155,15 @@ def make_folder(folder: Folder, *names: str) -> None:
                     _share(descriptor, _GROUP_READS)
             finally:
                 os.close(descriptor)
+
+
+def make_folders(path: Folder) -> None:
+    """The same for all of a path. Raises OSError."""
+    above, missing = os.fspath(path), list[str]()
+    while not os.path.exists(above):
+        above, name = os.path.split(above)
+        missing.insert(0, name)
+    make_folder(above, *missing)
 
 
 def make_private(folder: Folder, environ: Mapping[str, str] = os.environ) -> bool:
