@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.checkpointing import capture, keeping, sharded
 from quarterdeck.checkpointing import saver as writing
 from quarterdeck.checkpointing.capture import Captured
@@ -26,11 +27,12 @@ from quarterdeck.checkpointing.loading import Loaded, Request
 from quarterdeck.checkpointing.manifest import Manifest, plain_metrics
 from quarterdeck.checkpointing.paths import SAVES, step_name
 from quarterdeck.checkpointing.places import Place, place_of
+from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.checkpointing.saver import Order
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.store.environment import describe
-from quarterdeck.store.format import HEADER, RunHeader, decode_header
+from quarterdeck.store.format import RunHeader, read_header
 
 __all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
 
@@ -80,6 +82,8 @@ def save_checkpoint(
     """
     keeping.check(keep_last, keep_best)
     context, number = current(), _step(step)
+    if directory is None:
+        _make_place(context)
     rank, world_size = _in_the_world(context)
     ranks = _ranks_needed(model, rng or sampler is not None, world_size)
     place = _place(context, directory)
@@ -164,6 +168,8 @@ def _step(step: Any) -> int:
         raise UsageError(f"step={step!r:.40}: the step of a checkpoint is a whole number.") from None
     if number < 0:
         raise UsageError(f"step={number}: the step of a checkpoint is not negative.")
+    if number >= 1 << 63:
+        raise UsageError(f"step= has {number.bit_length()} bits: the step of a checkpoint fits into 63.")
     return number
 
 
@@ -187,6 +193,18 @@ def _ranks_needed(model: Any, own: bool, world_size: int) -> list[int]:
 
 def _place(context: Context, directory: str | os.PathLike[str] | None) -> Place:
     return place_of(context.run_dir / "checkpoints" if directory is None else directory)
+
+
+def _make_place(context: Context) -> None:
+    """For nobody else, as all of a run. What cannot be made is told by whoever writes there; raises
+    CheckpointError only where that would be somewhere else.
+    """
+    place = context.run_dir / "checkpoints"
+    with suppress(OSError):
+        files.make_private(context.run_dir)
+        files.make_folder(context.run_dir, place.name)
+    if place.is_symlink():
+        raise CheckpointError(f"{place} is a link: nothing is saved through it. Give a directory= instead.")
 
 
 def _saves(context: Context, place: Place) -> Path:
@@ -255,7 +273,7 @@ def _encoded(hyperparameters: Any) -> msgspec.Raw:
 def _header(run_dir: Path) -> RunHeader | None:
     """A run that is on record tells what it runs."""
     try:
-        return decode_header((run_dir / HEADER).read_bytes())
+        return read_header(run_dir)
     except (OSError, ValueError):
         return None
 

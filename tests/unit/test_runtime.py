@@ -60,8 +60,9 @@ def test_one_connects_to_the_process_that_the_run_names(
     assert sockets.stat().st_mode & 0o777 == 0o700
     with runtime.connect(keeper) as connection:
         assert runtime.peer(connection) == (process.pid, os.getuid())
+    os.rename(keeper.socket, sockets / "detached-1-1.sock")
     with pytest.raises(PermissionError, match="another process"):
-        runtime.connect(msgspec.structs.replace(keeper, pid=os.getpid()))
+        runtime.connect(msgspec.structs.replace(keeper, pid=1, start_ticks=1, socket=_socket(sockets, 1)))
 
 
 def test_a_dead_one_is_swept_away_and_a_living_one_is_not(
@@ -77,7 +78,7 @@ def test_a_dead_one_is_swept_away_and_a_living_one_is_not(
         with pytest.raises(ConnectionRefusedError):
             runtime.connect(keeper)
         assert os.listdir(sockets) == [os.path.basename(path)]
-    runtime.remove(path)
+    runtime.remove(msgspec.structs.replace(here, socket=path))
     assert not sockets.exists()
 
 
@@ -85,10 +86,11 @@ def test_who_listens_next_sweeps(sockets: Path, other: tuple[subprocess.Popen[st
     process, _ = other
     process.kill()
     process.wait()
-    listener, path = runtime.listen(Keeper.here())
+    here = Keeper.here()
+    listener, path = runtime.listen(here)
     with listener:
         assert os.listdir(sockets) == [os.path.basename(path)]
-    runtime.remove(path)
+    runtime.remove(msgspec.structs.replace(here, socket=path))
 
 
 def test_the_reader_that_finds_a_run_lost_removes_its_socket(
@@ -109,22 +111,57 @@ def test_the_reader_that_finds_a_run_lost_removes_its_socket(
 def test_a_folder_that_others_can_enter_is_not_trusted(sockets: Path, mode: int) -> None:
     sockets.mkdir()
     sockets.chmod(mode)
-    path = sockets / "detached-1-1.sock"
+    keeper = _gone(sockets)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(str(path))
+        listener.bind(keeper.socket)
         listener.listen()
         with pytest.raises(PermissionError, match="not a private folder"):
-            runtime.connect(Keeper(os.getpid(), 1, "", str(path)))
-        runtime.remove(str(path))
-        assert path.exists(), "nothing is removed there, either"
+            runtime.connect(keeper)
+        runtime.remove(keeper)
+        assert os.path.exists(keeper.socket), "nothing is removed there, either"
 
 
 def test_a_path_of_another_name_is_neither_connected_to_nor_removed(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     victim = tmp_path / "precious"
     victim.touch()
-    for path in (str(victim), "precious", f"{tmp_path}/../{tmp_path.name}/precious"):
-        runtime.remove(path)
+    for path in (str(victim), "precious", f"{tmp_path}/../{tmp_path.name}/precious", f"{tmp_path}/a\0b"):
+        keeper = msgspec.structs.replace(_gone(tmp_path), socket=path)
+        runtime.remove(keeper)
         with pytest.raises(OSError, match="no socket of a detached run"):
-            runtime.connect(Keeper(1, 1, "", path))
+            runtime.connect(keeper)
     assert victim.exists()
+
+
+def test_a_run_s_record_removes_no_socket_but_its_own_and_none_elsewhere(
+    sockets: Path, other: tuple[subprocess.Popen[str], Keeper], tmp_path: Path
+) -> None:
+    """What `run.json` says may be a stranger's words."""
+    _, living = other
+    gone = _gone(sockets)
+    elsewhere = tmp_path / "private"
+    elsewhere.mkdir(mode=0o700)
+    victims = [Path(gone.socket), Path(_socket(sockets, 2)), Path(_gone(elsewhere).socket)]
+    for victim in victims:
+        victim.touch()
+    for socket_path in (living.socket, *map(str, victims[1:])):
+        _lost(tmp_path / "store", msgspec.structs.replace(gone, socket=socket_path))
+    assert all(path.exists() for path in (Path(living.socket), *victims))
+    _lost(tmp_path / "store", gone)
+    assert not victims[0].exists()
+
+
+def _lost(home: Path, keeper: Keeper) -> None:
+    recorder = Recorder(home, RunHeader(name="x", keeper=keeper))
+    recorder.open()
+    recorder.close()
+    assert StoredRun.read(recorder.folder).state == "lost"
+
+
+def _gone(folder: Path) -> Keeper:
+    """Of a process that is none: pid 1 never has these ticks."""
+    return Keeper(1, 987_654_321, Keeper.here().node, str(folder / "detached-1-987654321.sock"))
+
+
+def _socket(folder: Path, pid: int) -> str:
+    return str(folder / f"detached-{pid}-1.sock")

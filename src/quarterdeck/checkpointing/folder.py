@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from quarterdeck import files
+
 _TMP = ".qd-tmp-"
 _NAMELESS = "_dst_cp"  # the file that `write` makes, as in Flyte
 
@@ -120,10 +122,11 @@ class FolderCheckpoint:
 
     def _put(self, name: str, fill: Callable[[BinaryIO], Any]) -> None:
         with self._alone():
-            self._dest.mkdir(exist_ok=True)
+            files.make_folder(self._dest.parent, self._dest.name)
             tmp = self._dest / f"{_TMP}{uuid.uuid4().hex}"
             try:
-                with tmp.open("xb") as file:
+                created = files.create(self._dest, tmp.name, flags=os.O_RDWR | os.O_EXCL)
+                with open(created, "wb") as file:
                     fill(file)
                     file.flush()
                     os.fsync(file.fileno())
@@ -159,7 +162,7 @@ class FolderCheckpoint:
     def _alone(self) -> Iterator[None]:
         """One save at a time, over all threads and (where the file system has flock) processes."""
         parent = self._dest.parent
-        parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(parent)
         with self._lock:
             if self._is_saving:  # a signal handler that saves, in the middle of a save
                 yield

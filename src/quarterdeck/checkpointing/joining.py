@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.checkpointing.problems import CheckpointError
 
 JOIN_LIMIT_S = 5.0
@@ -24,9 +25,9 @@ _POLL_S = (0.0005, 0.02)
 
 def claim(saves: Path, name: str) -> bool:
     """True for the first caller of all ranks and threads; False for the others."""
-    saves.mkdir(parents=True, exist_ok=True)
+    files.make_folders(saves)
     try:
-        os.close(os.open(saves / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        os.close(files.create(saves, name, flags=os.O_WRONLY | os.O_EXCL))
         return True
     except FileExistsError:
         return False
@@ -62,9 +63,9 @@ class Joint:
         """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s; and
         at once where other ranks save a state of theirs as this step.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        files.make_folders(self._folder)
         self._check_alone()
-        self._lock = os.open(self._mark("joined"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._lock = files.create(self._folder, self._mark("joined").name, flags=os.O_WRONLY)
         with suppress(OSError):
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         polls = _Polls()
@@ -130,7 +131,7 @@ class Joint:
     def _check_alone(self) -> None:
         """Each group of ranks would complete the checkpoint with its own part alone."""
         mine = f"ranks-{zlib.crc32(repr(self._ranks).encode()):08x}"
-        (self._folder / mine).touch()
+        os.close(files.create(self._folder, mine, flags=os.O_WRONLY))
         if any(mark.name != mine for mark in self._folder.glob("ranks-*")):
             who = ", ".join(map(str, self._ranks))
             raise CheckpointError(
@@ -175,9 +176,7 @@ class _Polls:
 
 def _put(path: Path, data: bytes) -> None:
     """Whole or not at all."""
-    tmp = path.with_name(f".{path.name}")
-    tmp.write_bytes(data)
-    os.replace(tmp, path)
+    files.write(path.parent, path.name, content=data)
 
 
 def _is_held(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, overload
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.checkpointing.manifest import (
     MANIFEST,
     PINNED,
@@ -230,7 +231,7 @@ def read_manifest(contents: Contents) -> Manifest:
     for name, file in manifest.files.items():
         size = contents.size(prefix + name)
         if size is None:
-            raise DamagedCheckpoint(f"its file {name} is missing")
+            raise DamagedCheckpoint(f"its file {name} is missing, or is not a regular file")
         if size != file.size_bytes:
             raise DamagedCheckpoint(f"its file {name} has {size:,} bytes instead of {file.size_bytes:,}")
     return manifest
@@ -252,9 +253,12 @@ def check_files(folder: Path, manifest: Manifest, path: str, up_to_bytes: int | 
 
 def _crc32(path: Path) -> int:
     found = 0
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(_READ_BYTES):
+    descriptor = files.open_file(path.parent, path.name)
+    try:
+        while data := os.read(descriptor, _READ_BYTES):
             found = zlib.crc32(data, found)
+    finally:
+        os.close(descriptor)
     return found
 
 
@@ -264,7 +268,11 @@ def _read(contents: Contents, name: str) -> bytes:
     except FileNotFoundError:
         raise DamagedCheckpoint(f"it has no {name}: it is no checkpoint, or was never completed") from None
     except (OSError, ValueError) as error:
-        raise DamagedCheckpoint(f"its {name} cannot be read: {error}") from None
+        raise DamagedCheckpoint(f"its {name} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _step(name: str) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
 from quarterdeck.checkpointing.paths import DELETED, OLD, TMP, is_listed, replaced
 from quarterdeck.checkpointing.sink import Sink
@@ -25,36 +26,37 @@ _YOUNG_S = 60.0
 """A draft of this age may be about to be locked."""
 _OLD_S = 86_400.0
 """Nobody writes on a file for so long."""
+_READ_BYTES = 256 << 20
+"""Of a manifest, and of an index of tensors."""
 
 
 class LocalContents:
-    def __init__(self, folder: Path | str) -> None:
-        self._folder = os.fspath(folder)
+    """Nothing in it is a link, nor what it says are its files: see `files`."""
+
+    def __init__(self, place: Path, name: str) -> None:
+        self._place = place
+        self._name = name
 
     @property
     def path(self) -> str:
-        return self._folder
+        return f"{self._place}/{self._name}"
 
     def read(self, name: str) -> bytes:
-        with open(f"{self._folder}/{name}", "rb", buffering=0) as file:
-            return file.read()
+        return files.read(self._place, self._name, *name.split("/"), limit_bytes=_READ_BYTES)
 
     def size(self, name: str) -> int | None:
-        try:
-            return os.stat(f"{self._folder}/{name}").st_size
-        except (OSError, ValueError):
-            return None
+        return files.size_of(self._place, self._name, *name.split("/"))
 
     @contextmanager
     def local(self) -> Iterator[Path]:
-        yield Path(self._folder)
+        yield Path(self.path)
 
     def mark(self, name: str, marked: bool) -> None:
-        path = Path(self._folder, name)
-        if marked:
-            path.touch()
-        else:
-            path.unlink(missing_ok=True)
+        if marked and self.size(name) is None:
+            os.close(files.open_own(self._place, self._name, name, flags=os.O_WRONLY))
+        elif not marked:
+            with suppress(FileNotFoundError):
+                files.unlink(self._place, self._name, name)
 
 
 class LocalDraft:
@@ -63,15 +65,15 @@ class LocalDraft:
     def __init__(self, final: Path, key: str) -> None:
         self._final = final
         self._folder = final.with_name(f".{final.name}.{key or uuid.uuid4().hex[:12]}{TMP}")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        files.make_folders(self._folder.parent)
+        files.make_folder(self._folder.parent, self._folder.name)
         self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         _locks.add(self._lock)
         with suppress(OSError):  # some network file systems
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def write(self, name: str, fill: Callable[[Sink], object]) -> File:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        descriptor = os.open(self._folder / name, flags, 0o666)
+        descriptor = files.create(self._folder, name)
         try:
             sink = Sink(lambda piece: os.write(descriptor, piece))
             fill(sink)
@@ -93,8 +95,8 @@ class LocalDraft:
 
     def _replace(self) -> None:
         """Between the two renames the old one is read under its other name; see `paths`."""
-        if (self._final / PINNED).exists():
-            (self._folder / PINNED).touch()
+        if files.size_of(self._final, PINNED) is not None:
+            os.close(files.create(self._folder, PINNED))
         _sync(self._folder)
         shutil.rmtree(_aside(self._final), ignore_errors=True)
         os.rename(self._final, _aside(self._final))
@@ -127,8 +129,9 @@ class LocalPlace:
         return sorted(there | {name for entry in entries if (name := replaced(entry)) and name not in there})
 
     def contents(self, name: str) -> LocalContents:
-        folder = self._folder / name
-        return LocalContents(folder if folder.is_dir() or not _aside(folder).is_dir() else _aside(folder))
+        old = _aside(self._folder / name).name
+        aside = not files.is_folder(self._folder, name) and files.is_folder(self._folder, old)
+        return LocalContents(self._folder, old if aside else name)
 
     def draft(self, name: str, key: str) -> LocalDraft:
         draft = LocalDraft(self._folder / name, key)
@@ -146,7 +149,7 @@ class LocalPlace:
     def _entries(self) -> list[str]:
         try:
             with os.scandir(self._folder) as entries:
-                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=True)]
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             return []
 
@@ -164,7 +167,7 @@ class LocalPlace:
 def _take_up(aside: Path, final: Path) -> None:
     """Not if somebody may just be between the two renames; readers find it where it is."""
     with suppress(OSError):
-        if final.is_dir():
+        if files.is_folder(final.parent, final.name):
             shutil.rmtree(aside, ignore_errors=True)
         elif time.time() - aside.stat().st_ctime > _YOUNG_S:
             os.rename(aside, final)
@@ -185,7 +188,7 @@ def _is_left(draft: Path) -> bool:
 def _is_held(draft: Path, otherwise: bool = False) -> bool:
     """`otherwise`: on a file system without locks."""
     try:
-        descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from quarterdeck.bounds import Attempt, Count, Rank, Real, Step, UnixNs, WorldSize
 from quarterdeck.checkpointing.problems import DamagedCheckpoint
 from quarterdeck.errors import UsageError
 
@@ -26,45 +27,46 @@ PINNED = "pinned"
 """An empty file in a checkpoint's folder: it is never pruned."""
 
 _FILE_NAME = re.compile(r"[\w.-]+")
+_NOT_FINITE = ("nan", "inf", "-inf")
 
 
 class File(msgspec.Struct, frozen=True):
-    size_bytes: int
-    crc32: int
+    size_bytes: Count
+    crc32: Count
 
 
 class Summary(msgspec.Struct, frozen=True):
     """What is known of the model without its tensors."""
 
     class_name: str = ""
-    layers: int = 0
+    layers: Count = 0
     """Modules that have parameters of their own."""
-    parameters: int = 0
-    trainable: int = 0
-    tensors: int = 0
-    size_bytes: int = 0
+    parameters: Count = 0
+    trainable: Count = 0
+    tensors: Count = 0
+    size_bytes: Count = 0
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """Of one checkpoint; all that a list or a detail page shows, tensors aside."""
 
     format: int
-    step: int
-    created_unix_ns: int
+    step: Step
+    created_unix_ns: UnixNs
     files: dict[str, File]
     sharded: bool = False
     """The tensors are in torch.distributed.checkpoint's format, in pieces."""
-    epoch: int | float | None = None
+    epoch: Real | None = None
     metrics: dict[str, float | str] = {}
     """"nan", "inf", "-inf" for what JSON has no number for."""
     hyperparameters: msgspec.Raw = msgspec.Raw(b"null")
     """As `hyperparameters.encode` made them."""
     model: Summary = Summary()
-    world_size: int = 1
-    rank: int = 0
+    world_size: WorldSize = 1
+    rank: Rank = 0
     """Who wrote it."""
     run_id: str = ""
-    attempt: int = 0
+    attempt: Attempt = 0
     versions: dict[str, str] = {}
     git: str = ""
     source: str = ""
@@ -81,10 +83,10 @@ class TensorInfo(msgspec.Struct, frozen=True):
     """One tensor, whole, whatever the number of its pieces."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     dtype: str
     """As torch calls it, without "torch."."""
-    size_bytes: int
+    size_bytes: Count
     part: Literal["model", "optimizer"] = "model"
     alias_of: str = ""
     """The same memory under another name (tied weights); nothing is stored for it."""
@@ -125,12 +127,15 @@ def unseal(data: bytes, kind: type[_T], name: str) -> _T:
 
 
 def _check(manifest: Manifest, name: str) -> None:
-    """A stranger's manifest names no file outside its folder."""
+    """A stranger's manifest names no file outside its folder, and has numbers where they belong."""
     if manifest.format > FORMAT:
         raise DamagedCheckpoint(f"{name} has format {manifest.format}; this version reads {FORMAT}")
     for file in (*manifest.files, manifest.data or "data"):
         if not _FILE_NAME.fullmatch(file) or file.strip(".") == "":
             raise DamagedCheckpoint(f"{name} names a file {file!r} outside of its folder")
+    for metric, value in manifest.metrics.items():
+        if isinstance(value, str) and value not in _NOT_FINITE:
+            raise DamagedCheckpoint(f"{name} has for the metric {metric!r:.80} what is not a number")
 
 
 def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | str]:

@@ -19,6 +19,7 @@ from functools import partial
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.closed import ClosedRun
 from quarterdeck.coordinator.coordinator import Coordinator
@@ -41,13 +42,14 @@ async def serve(control: socket.socket) -> None:
     guard_read, _guard_write = os.pipe()
     here = Keeper.here()
     listener, path = runtime.listen(here)
+    keeper = msgspec.structs.replace(here, socket=path)
     try:
-        detached = Detached(control, listener, guard_read, msgspec.structs.replace(here, socket=path))
+        detached = Detached(control, listener, guard_read, keeper)
         await detached.ended.wait()
         await detached.coordinator.close()
     finally:
         listener.close()
-        runtime.remove(path)
+        runtime.remove(keeper)
 
 
 class Detached:
@@ -85,7 +87,7 @@ class Detached:
         self._run = run
         with suppress(OSError):
             run.open()
-            errors = os.open(run.folder / ERRORS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            errors = files.create(run.folder, ERRORS, flags=os.O_RDWR | os.O_APPEND)
             os.dup2(errors, 1)
             os.dup2(errors, 2)
             os.close(errors)

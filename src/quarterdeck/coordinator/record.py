@@ -59,7 +59,7 @@ class RunRecord:
             cwd=context.cwd,
             **more,
         )
-        self._recorder = Recorder(home(context.environ, context.cwd), header)
+        self._recorder = Recorder(home(context.environ, context.cwd), header, context.environ)
         self._notes: dict[int, str] = {}
         self._logged: set[int] = set()
 

@@ -11,7 +11,7 @@ from quarterdeck.decks.phases import events
 from quarterdeck.decks.render.html import Raw, escaped, fold, note, table
 from quarterdeck.decks.render.plain import code
 from quarterdeck.decks.words import Code
-from quarterdeck.store.format import HEADER, GroupEvent, RunHeader, decode_header
+from quarterdeck.store.format import GroupEvent, RunHeader, read_header
 
 
 def source(folder: Path) -> str:
@@ -55,6 +55,6 @@ def _packages(folder: Path) -> str:
 
 def _header(folder: Path) -> RunHeader | None:
     try:
-        return decode_header((folder / HEADER).read_bytes())
+        return read_header(folder)
     except (OSError, ValueError):
         return None

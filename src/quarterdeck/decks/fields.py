@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from quarterdeck import files
 
 TIMELINE, SOURCE, ENVIRONMENT = "Timeline", "Source Code", "Environment"
 INPUT, OUTPUT = "Input", "Output"
 FIELDS = (TIMELINE, SOURCE, ENVIRONMENT, INPUT, OUTPUT)
 """Those before `INPUT` are made by the reader, of what the run store has anyway."""
 _ALIASES = {"Dependencies": ENVIRONMENT}
-_FILE = "fields.json"
+_FILE = ("decks", "fields.json")
+_READ_BYTES = 1 << 16
 
 
 def chosen(fields: Iterable[Any]) -> tuple[str, ...]:
@@ -31,16 +33,14 @@ def keep_fields(run_folder: Path, fields: tuple[str, ...]) -> None:
     """For readers, if it is not all of them. By rank 0. Raises OSError."""
     if fields == FIELDS:
         return
-    folder = run_folder / "decks"
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{_FILE}.tmp"
-    unfinished.write_text(json.dumps(fields))
-    os.replace(unfinished, folder / _FILE)
+    files.make_private(run_folder)
+    files.make_folder(run_folder, *_FILE[:-1])
+    files.write(run_folder, *_FILE, content=json.dumps(fields).encode())
 
 
 def kept_fields(run_folder: Path) -> tuple[str, ...]:
     """Of a run; all, if it says nothing."""
     try:
-        return chosen(json.loads((run_folder / "decks" / _FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return chosen(json.loads(files.read(run_folder, *_FILE, limit_bytes=_READ_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return FIELDS

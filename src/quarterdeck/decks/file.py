@@ -16,6 +16,7 @@ reader sees one content or the other, up to the last whole record.
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import zlib
@@ -25,6 +26,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from quarterdeck import files
+
 LIMIT_BYTES = 10_000_000
 """Of all parts of a deck."""
 SUFFIX = ".deck"
@@ -32,7 +35,11 @@ SUFFIX = ".deck"
 _RECORD = struct.Struct("<2sBBII")
 _MARK, _VERSION = b"qd", 1
 _LABEL, _PART, _CUT = range(3)
+_NUMBER = re.compile(rb"[0-9]{1,15}")
 _SLUG_CHARS = 40
+_LABEL_BYTES = 1 << 20
+_READ_BYTES = 4 * LIMIT_BYTES
+"""Of a file: there is something around each part."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,13 @@ class Body:
         return "\n".join(self.parts)
 
 
+def place_of(attempt: int, rank: int) -> tuple[str, ...]:
+    """Of a rank's decks, in the run's folder."""
+    return "decks", f"attempt-{attempt}", f"rank-{rank}"
+
+
 def folder_of(run_folder: Path, attempt: int, rank: int) -> Path:
-    return run_folder / "decks" / f"attempt-{attempt}" / f"rank-{rank}"
+    return run_folder.joinpath(*place_of(attempt, rank))
 
 
 def file_name(name: str) -> str:
@@ -77,25 +89,32 @@ def records(parts: Sequence[str], cut: int) -> bytes:
     return b"".join(written) + (_record(_CUT, str(cut).encode()) if cut else b"")
 
 
-def read_label(path: Path) -> Label | None:
+def read_label(run_folder: Path, *names: str) -> Label | None:
     """None for what is no deck, or not yet one. Raises OSError."""
-    with path.open("rb") as file:
-        start = file.read(_RECORD.size)
+    descriptor = files.open_file(run_folder, *names)
+    try:
+        start = os.pread(descriptor, _RECORD.size, 0)
         length = _RECORD.unpack(start)[3] if len(start) == _RECORD.size else 0
-        return next(
-            (_label(data) for kind, data in _parsed(start + file.read(length)) if kind == _LABEL), None
-        )
+        data = start + os.pread(descriptor, min(length, _LABEL_BYTES), _RECORD.size)
+    finally:
+        os.close(descriptor)
+    return next((_label(content) for kind, content in _parsed(data) if kind == _LABEL), None)
 
 
-def read_body(path: Path) -> Body:
+def read_body(run_folder: Path, *names: str) -> Body:
     """As far as it is there. Raises OSError."""
+    descriptor = files.open_file(run_folder, *names)
+    try:
+        data = os.pread(descriptor, _READ_BYTES, 0)
+    finally:
+        os.close(descriptor)
     parts: list[str] = []
     cut = 0
-    for kind, data in _parsed(path.read_bytes()):
+    for kind, content in _parsed(data):
         if kind == _PART:
-            parts.append(data.decode("utf-8", "replace"))
-        elif kind == _CUT and data.isdigit():
-            cut = int(data)
+            parts.append(content.decode("utf-8", "replace"))
+        elif kind == _CUT and _NUMBER.fullmatch(content):
+            cut = int(content)
     return Body(tuple(parts), cut)
 
 
@@ -119,5 +138,5 @@ def _label(data: bytes) -> Label | None:
     try:
         known: dict[str, Any] = json.loads(data)
         return Label(str(known["name"]), int(known["created_unix_ns"]), bool(known["automatic"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
-from quarterdeck.decks.file import Body, Label, file_name, folder_of, label_record, records
+from quarterdeck.decks.file import Body, Label, file_name, label_record, place_of, records
 from quarterdeck.decks.packages import keep_packages
 from quarterdeck.store.home import keep_out_of_git
 
@@ -39,7 +40,8 @@ class Writer:
     """
 
     def __init__(self, context: Context, label: Label, snapshot: Callable[[], tuple[int, Body]]) -> None:
-        self.path = folder_of(context.run_dir, context.attempt, context.rank) / file_name(label.name)
+        self._names = (*place_of(context.attempt, context.rank), file_name(label.name))
+        self.path = context.run_dir.joinpath(*self._names)
         self._context = context
         self._label = label
         self._snapshot = snapshot
@@ -103,18 +105,13 @@ class Writer:
             self._write_whole(body)
 
     def _write_whole(self, body: Body) -> None:
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        run_folder = self._context.run_dir
+        files.make_private(run_folder)
+        files.make_folder(run_folder, *self._names[:-1])
         if self._context.run_id == LOCAL:
-            keep_out_of_git(self._context.run_dir.parent)
-        unfinished = folder / f".{self.path.name}.{self._pid}.tmp"
-        try:
-            unfinished.write_bytes(label_record(self._label) + records(body.parts, body.cut))
-            self._inode = unfinished.stat().st_ino
-            os.replace(unfinished, self.path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+            keep_out_of_git(run_folder.parent)
+        content = label_record(self._label) + records(body.parts, body.cut)
+        self._inode = files.write(run_folder, *self._names, content=content)
 
     def _lost(self, error: OSError) -> None:
         folder = self._context.run_dir
@@ -146,7 +143,7 @@ def flush() -> None:
 
 def _append(path: Path, data: bytes, inode: int) -> None:
     """FileNotFoundError also for another file than ours: two notebooks of one folder may share its place."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = files.open_file(path.parent, path.name, flags=os.O_WRONLY | os.O_APPEND)
     try:
         if os.fstat(descriptor).st_ino != inode:
             raise FileNotFoundError(errno.ENOENT, "it was replaced")

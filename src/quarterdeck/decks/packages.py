@@ -11,33 +11,33 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
 
-_FILE = "packages.json"
+_FILE = ("decks", "packages.json")
+_READ_BYTES = 4 << 20
 _FOLDER = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
 
 def keep_packages(context: Context) -> None:
     """Once for a run; never raises OSError: a deck without its packages is no reason to stop."""
-    place = context.run_dir / "decks" / _FILE
-    if context.rank != 0 or context.run_id == LOCAL or place.exists():
+    run_folder = context.run_dir
+    if context.rank != 0 or context.run_id == LOCAL or files.size_of(run_folder, *_FILE) is not None:
         return
-    unfinished = place.with_name(f".{_FILE}.{os.getpid()}.tmp")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(_listed())
-        os.replace(unfinished, place)
-    except OSError:
-        return
+    with suppress(OSError):
+        files.make_private(run_folder)
+        files.make_folder(run_folder, *_FILE[:-1])
+        files.write(run_folder, *_FILE, content=_listed())
 
 
 def kept_packages(run_folder: Path) -> dict[str, str]:
     """Version by name; empty if nobody has kept them."""
     try:
-        found = json.loads((run_folder / "decks" / _FILE).read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(files.read(run_folder, *_FILE, limit_bytes=_READ_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
 

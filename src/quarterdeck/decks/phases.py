@@ -6,23 +6,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quarterdeck.store.format import (
     EVENTS,
-    HEADER,
     TERMINAL,
     Event,
     GroupEvent,
     OutcomeEvent,
     StateEvent,
     decode_event,
-    decode_header,
+    read_header,
 )
+from quarterdeck.store.lines import Lines, TooLong
 from quarterdeck.store.spans import Span, span_files, spans_in
 
 START_UP, FIRST_STEP, RUNNING = "start-up", "first step", "running"
+MOST = 100_000
+"""Phases of a run."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Phases:
     start_unix_ns: int = 0
     end_unix_ns: int = 0
     live: bool = False
+    cut: bool = False
+    """There are more than `MOST`: those of later attempts are left out."""
 
 
 @dataclass
@@ -64,19 +69,32 @@ def read_phases(folder: Path) -> Phases:
     attempts, ended = _attempts(folder)
     now = ended or time.time_ns()
     found = Phases(live=not ended, end_unix_ns=now)
-    spans = {(attempt, rank): spans_in(path) for attempt, rank, path in span_files(folder)}
+    files: dict[int, dict[int, Path]] = {}
+    for number, rank, path in span_files(folder):
+        files.setdefault(number, {})[rank] = path
+    stops = _stops(attempts, now)
     for number, attempt in sorted(attempts.items()):
-        later = [other.begun for n, other in attempts.items() if n > number and other.begun]
-        stop = min(later, default=now)
-        ranks = {*range(attempt.world_size), *(rank for a, rank in spans if a == number)}
-        for rank in sorted(ranks):
-            own = spans.get((number, rank), [])
-            found.phases += _phases(rank, attempt, own, attempt.ends.get(rank, stop))
+        own = files.get(number, {})
+        for rank in sorted({*range(attempt.world_size), *own}):
+            if len(found.phases) >= MOST:
+                found.cut = True
+                break
+            spans = spans_in(own[rank])[:MOST] if rank in own else []
+            found.phases += _phases(rank, attempt, spans, attempt.ends.get(rank, stops[number]))
     found.phases = list(_since(_created(folder), found.phases))
     found.attempts = {n: one.begun for n, one in attempts.items() if n and one.begun}
     found.ranks = sorted({phase.rank for phase in found.phases})
     found.phases.sort(key=_order)
     found.start_unix_ns = min((phase.start_unix_ns for phase in found.phases), default=now)
+    return found
+
+
+def _stops(attempts: dict[int, _Attempt], now: int) -> dict[int, int]:
+    """When each attempt ends at the latest: at the beginning of a later one."""
+    found, stop = {}, now
+    for number, attempt in sorted(attempts.items(), reverse=True):
+        found[number] = stop
+        stop = min(stop, attempt.begun or stop)
     return found
 
 
@@ -96,7 +114,7 @@ def _since(limit: int, phases: list[Phase]) -> Iterator[Phase]:
 
 def _created(folder: Path) -> int:
     try:
-        return decode_header((folder / HEADER).read_bytes()).created_unix_ns
+        return read_header(folder).created_unix_ns
     except (OSError, ValueError):
         return 0
 
@@ -121,13 +139,10 @@ def _attempts(folder: Path) -> tuple[dict[int, _Attempt], int]:
 
 
 def events(folder: Path) -> Iterator[Event]:
-    try:
-        lines = (folder / EVENTS).read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        if (event := decode_event(line)) is not None:
-            yield event
+    with suppress(OSError, TooLong):
+        for line in Lines(folder, EVENTS).new(with_rest=True):
+            if (event := decode_event(line)) is not None:
+                yield event
 
 
 def _phases(rank: int, attempt: _Attempt, spans: list[Span], end: int) -> list[Phase]:

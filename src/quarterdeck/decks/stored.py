@@ -4,12 +4,15 @@ by the kernel's half of the view, and by `run.decks`.
 
 from __future__ import annotations
 
-import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from quarterdeck import files
+from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
 from quarterdeck.decks import fields
 from quarterdeck.decks.environment import environment, has_source, source
 from quarterdeck.decks.file import SUFFIX, Body, Label, read_body, read_label
@@ -20,8 +23,13 @@ from quarterdeck.decks.timeline import drawn
 from quarterdeck.store.format import EVENTS, HEADER
 from quarterdeck.store.spans import span_files
 
-_ATTEMPT = re.compile(r"attempt-(\d+)")
-_RANK = re.compile(r"rank-(\d+)")
+_ATTEMPT = re.compile(f"attempt-{ATTEMPT_DIGITS}")
+_RANK = re.compile(f"rank-{RANK_DIGITS}")
+_MOST = 20_000
+"""Files of a run's decks."""
+
+
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class Head:
 
 @dataclass(frozen=True)
 class _File:
-    path: str
+    names: Names
+    """Its path in the run's folder."""
     label: Label
     stamp: tuple[int, int, int]
     """Changes with the content: time of the last write (ns), size, inode."""
@@ -50,7 +59,7 @@ class StoredDecks:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._labels: dict[str, Label] = {}
+        self._labels: dict[Names, Label] = {}
         self._versions: dict[str, tuple[object, int]] = {}
         self._source_known = False
 
@@ -74,14 +83,14 @@ class StoredDecks:
         if not found:
             return self._page_of_run(name)
         if rank is None:
-            return merged(name, {of: _body(file.path) for of, file in sorted(found.items())})
+            return merged(name, {of: self._body(file) for of, file in sorted(found.items())})
         if rank in found:
-            return page(name, _body(found[rank].path))
+            return page(name, self._body(found[rank]))
         return whole(name, note(f"Rank {rank} has not written this deck."))
 
     def body(self, name: str, rank: int) -> Body | None:
         file = self._files(None).get((name, rank))
-        return _body(file.path) if file is not None else None
+        return self._body(file) if file is not None else None
 
     def names(self, rank: int) -> list[str]:
         """Of the decks that a rank has written: the user's in order of creation, then the automatic ones."""
@@ -96,26 +105,39 @@ class StoredDecks:
     def _files(self, attempt: int | None) -> dict[tuple[str, int], _File]:
         """By name and rank; of several attempts the latest."""
         found: dict[tuple[str, int], _File] = {}
-        for number, folder in _numbered(self.folder / "decks", _ATTEMPT):
-            if attempt is not None and number != attempt:
-                continue
-            for rank, place in _numbered(folder, _RANK):
-                for file in self._in(place):
-                    found[file.label.name, rank] = file
+        for rank, file in islice(self._all(attempt), _MOST):
+            found.setdefault((file.label.name, rank), file)
         return found
 
-    def _in(self, folder: str) -> Iterator[_File]:
-        for entry in _entries(folder):
-            if not entry.name.endswith(SUFFIX) or entry.name.startswith("."):
+    def _all(self, attempt: int | None) -> Iterator[tuple[int, _File]]:
+        """The latest attempt's first."""
+        for number, one in reversed(self._numbered(("decks",), _ATTEMPT)):
+            if attempt is None or number == attempt:
+                for rank, place in self._numbered(one, _RANK):
+                    yield from ((rank, file) for file in self._in(place))
+
+    def _numbered(self, place: Names, pattern: re.Pattern[str]) -> list[tuple[int, Names]]:
+        matches = map(pattern.fullmatch, files.names_in(self.folder, *place))
+        return sorted((int(match[1]), (*place, match[0])) for match in matches if match)
+
+    def _in(self, place: Names) -> Iterator[_File]:
+        for name, status in files.regular_in(self.folder, *place):
+            if not name.endswith(SUFFIX) or name.startswith("."):
                 continue
+            names = (*place, name)
             try:
-                path, stat = entry.path, entry.stat()
-                label = self._labels.get(path) or read_label(Path(path))
+                label = self._labels.get(names) or read_label(self.folder, *names)
             except OSError:
                 continue
             if label is not None:
-                self._labels[path] = label
-                yield _File(path, label, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+                self._labels[names] = label
+                yield _File(names, label, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+    def _body(self, file: _File) -> Body:
+        try:
+            return read_body(self.folder, *file.names)
+        except OSError:
+            return Body()
 
     def _head(self, name: str, files: dict[int, _File]) -> Head:
         stamps = {rank: file.stamp for rank, file in sorted(files.items())}
@@ -138,14 +160,21 @@ class StoredDecks:
         """Of a deck that is made when it is asked for; None if there is nothing to make it of."""
         if name in (fields.INPUT, fields.OUTPUT):
             return None
-        paths = [self.folder / HEADER]
+        names = [HEADER]
         if name == fields.TIMELINE:
-            paths = [self.folder / EVENTS, *(path for _, _, path in span_files(self.folder))]
-        stamps = [stamp for path in paths if (stamp := _stamp(path)) is not None]
+            names = [EVENTS, *(path.name for _, _, path in span_files(self.folder))]
+        stamps = [stamp for name in names if (stamp := self._stamp(name)) is not None]
         if not stamps or (name == fields.SOURCE and not self._has_source()):
             return None
         size_bytes = sum(size for _, size in stamps)
         return Head(name, True, [], self._version(name, stamps, max(stamps)[0]), size_bytes)
+
+    def _stamp(self, name: str) -> tuple[int, int] | None:
+        try:
+            found = files.status(self.folder, name)
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def _has_source(self) -> bool:
         """A header does not change."""
@@ -171,31 +200,3 @@ def _order(label: Label) -> tuple[bool, int, str]:
     if label.automatic:
         return True, fields.FIELDS.index(label.name) if label.name in fields.FIELDS else 0, label.name
     return False, label.created_unix_ns, label.name
-
-
-def _body(path: str) -> Body:
-    try:
-        return read_body(Path(path))
-    except OSError:
-        return Body()
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
-
-
-def _numbered(folder: Path | str, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
-    found = ((pattern.fullmatch(entry.name), entry.path) for entry in _entries(folder))
-    return sorted((int(match[1]), path) for match, path in found if match)
-
-
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []

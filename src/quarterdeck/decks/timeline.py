@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from quarterdeck.decks.page import chips
-from quarterdeck.decks.phases import FIRST_STEP, RUNNING, START_UP, Phase, Phases
+from quarterdeck.decks.phases import FIRST_STEP, MOST, RUNNING, START_UP, Phase, Phases
 from quarterdeck.decks.render.html import Raw, escaped, note, table
 
 _KNOWN = {
@@ -57,6 +57,7 @@ def drawn(found: Phases) -> str:
     classes = _classes(found.phases)
     rows = "".join(_row(rank, list(own), found.start_unix_ns, span, classes) for rank, own in _by_rank(found))
     live = note("The run goes on; this is as of when the deck was opened.") if found.live else ""
+    live += note(f"There are more than {MOST:,} phases: those of later attempts are left out.") * found.cut
     return (
         f"{_legend(classes)}"
         f'<div class="qd-time" data-seconds="{span / 1e9:.6f}" role="img" '

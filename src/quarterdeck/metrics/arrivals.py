@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quarterdeck import files
+from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
 from quarterdeck.context import Context
 
 MARK = b"qdarr\x01\0\0"
@@ -34,7 +36,7 @@ _WORDS = _RECORD.size // 8
 _NOT = bytes(range(255, -1, -1))
 _START = 64
 _SEQ_BITS = 39
-_FILE = re.compile(r"arrivals-attempt-(\d+)-rank-(\d+)\.bin")
+_FILE = re.compile(rf"arrivals-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
 
 
 class Entry(NamedTuple):
@@ -81,8 +83,7 @@ class ArrivalFile:
         self._world_size = context.world_size
         self._last_ns = self._since_ns = since_ns
         self._count = 0
-        path = context.run_dir / arrivals_name(context.attempt, context.rank)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._descriptor = files.create(context.run_dir, arrivals_name(context.attempt, context.rank))
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -169,7 +170,7 @@ class ArrivalReader:
 
     def refresh(self) -> None:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = files.open_file(self.path.parent, self.path.name)
         except OSError:
             return
         try:
@@ -186,7 +187,7 @@ class ArrivalReader:
         if len(head) < _HEAD.size:
             return
         mark, count, until_ns, since_ns, world_size, check = _HEAD.unpack(head)
-        if mark != MARK or count != ~check or until_ns == self.until_ns:
+        if mark != MARK or count != ~check or count < 0 or until_ns == self.until_ns:
             return
         self.until_ns, self.since_ns, self.world_size = until_ns, since_ns, world_size
         if count < self._read:  # not the file that it was

@@ -27,7 +27,7 @@ class Link:
         """Files that are not as long as they were. Without any it costs a few calls of stat."""
         try:
             entries = [entry for entry in os.scandir(self.folder) if attempt_and_rank(entry.name)]
-            sizes = {entry.name: entry.stat().st_size for entry in entries}
+            sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
         except OSError:
             return
         for name, size in sizes.items():

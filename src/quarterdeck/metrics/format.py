@@ -26,6 +26,8 @@ import zlib
 from hashlib import blake2b
 from typing import NamedTuple
 
+from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
+
 FORMAT = 1
 MARK = b"qd" + bytes([FORMAT])
 NAMES = MARK + b"NAMES"
@@ -34,7 +36,9 @@ NAMES_LIMIT_BYTES = 1 << 24
 """Of the JSON. A length beyond it is garbage, not a record to wait for."""
 
 _HEAD = struct.Struct("<8sqII")
-_FILE = re.compile(r"metrics-attempt-(\d+)-rank-(\d+)\.bin")
+_FILE = re.compile(rf"metrics-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
+_NAMES_LIMIT = 100_000
+"""Of one call."""
 
 
 def file_name(attempt: int, rank: int) -> str:
@@ -77,6 +81,12 @@ def definition(layout: Layout, attempt: int, rank: int) -> bytes:
     return _HEAD.pack(NAMES, layout.id, len(text), zlib.crc32(text)) + text
 
 
+def length_of_names(data: bytes, start: int) -> int:
+    """Of the JSON, as the record that begins there says; 0 where it cannot be so."""
+    length: int = _HEAD.unpack_from(data, start)[2] if len(data) - start >= _HEAD.size else 0
+    return length if length <= NAMES_LIMIT_BYTES else 0
+
+
 def read_definition(data: bytes, start: int) -> Definition | None:
     """The record of names that begins there.
 
@@ -92,5 +102,10 @@ def read_definition(data: bytes, start: int) -> Definition | None:
         return None
     if zlib.crc32(text) != crc:
         raise ValueError("a damaged record of names")
-    names = tuple(json.loads(text)["names"])
-    return Definition(Layout(names), _HEAD.size + length)
+    try:
+        names = json.loads(text)["names"]
+        if not all(isinstance(name, str) for name in names) or not 0 < len(names) <= _NAMES_LIMIT:
+            raise ValueError("not names")
+    except (KeyError, TypeError, RecursionError):
+        raise ValueError("a record of names without any") from None
+    return Definition(Layout(tuple(names)), _HEAD.size + length)

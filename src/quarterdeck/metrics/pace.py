@@ -12,7 +12,6 @@ waits several times in a step for the same rank. With NCCL a rank comes to a col
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from quarterdeck import files
 from quarterdeck.metrics.arrivals import ArrivalReader, arrivals_name
 from quarterdeck.metrics.arrivals import attempt_and_rank as arrivals_of
 from quarterdeck.metrics.format import attempt_and_rank, file_name
@@ -98,10 +98,7 @@ class Paces:
         self._waits = _Waits()
 
     def _find_files(self) -> None:
-        try:
-            names = set(os.listdir(self._folder))
-        except OSError:
-            return
+        names = set(files.names_in(self._folder))
         if names == self._names:
             return
         self._names = names

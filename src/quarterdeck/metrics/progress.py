@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from quarterdeck import files
+from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, Count, UnixNs
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.store.home import keep_out_of_git
 from quarterdeck.store.slots import Slots, read_slots
@@ -29,17 +31,17 @@ SLOTS = 8
 """Loops within loops beyond that are not shown."""
 _SLOT_BYTES = 1024
 _DESC_CHARS = 120
-_FILE = re.compile(r"progress-attempt-(\d+)-rank-(\d+)\.bin")
+_FILE = re.compile(rf"progress-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
 
 
 class Bar(msgspec.Struct, frozen=True):
     """One loop of one rank, as of its last write."""
 
     desc: str
-    n: int
-    total: int | None
-    started_unix_ns: int
-    updated_unix_ns: int
+    n: Count
+    total: Count | None
+    started_unix_ns: UnixNs
+    updated_unix_ns: UnixNs
     done: bool
     """The loop is over, to its end or not."""
 
@@ -132,7 +134,7 @@ def _whole(number: Any) -> int | None:
         whole = int(number)
     except (TypeError, ValueError, OverflowError):
         return None
-    return whole if abs(whole) < 1 << 63 else None
+    return whole if 0 <= whole <= 1 << 53 else None
 
 
 class _Board:
@@ -191,7 +193,7 @@ class _Board:
     def _make(self) -> bool:
         if self._slots is None:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                files.make_private(self.path.parent)
                 if self.context.run_id == LOCAL:
                     keep_out_of_git(self.path.parents[1])
             except OSError:
@@ -263,11 +265,7 @@ os.register_at_fork(after_in_child=_in_child)
 def read_progress(folder: Path, attempt: int) -> dict[int, list[Bar]]:
     """By rank, the outermost loop first. Never raises OSError."""
     found: dict[int, list[Bar]] = {}
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return found
-    for name in names:
+    for name in files.names_in(folder):
         known = _FILE.fullmatch(name)
         if known and int(known[1]) == attempt:
             bars = _bars(folder / name)
@@ -281,6 +279,6 @@ def _bars(path: Path) -> list[Bar]:
     for _, content in sorted(read_slots(path, _SLOT_BYTES).items()):
         try:
             bars.append(msgspec.json.decode(content, type=Bar))
-        except msgspec.DecodeError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return bars

@@ -8,11 +8,22 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from quarterdeck.metrics.format import MARK, NAMES, WORD, Layout, attempt_and_rank, read_definition
+from quarterdeck import files
+from quarterdeck.metrics.format import (
+    MARK,
+    NAMES,
+    WORD,
+    Layout,
+    attempt_and_rank,
+    length_of_names,
+    read_definition,
+)
+
+Bytes = mmap.mmap | bytes
 
 _CHUNK_BYTES = 8 << 20
 _NOT = bytes(range(255, -1, -1))
@@ -20,6 +31,13 @@ _PIECE_BYTES = 32 << 10
 _BLOCK = 128
 """Records that are looked at together, if they all have one layout."""
 _TAIL_BYTES = 64 << 10
+_TORN_BYTES = 64 << 20
+"""In a row. A file that has more of it without a whole record was not written here: it is not read on."""
+_EFFORT_BYTES = 4 << 30
+_LEAST_EFFORT_BYTES = 1 << 10
+"""What looks like a record, and is none, costs its checksum, and the look."""
+_LAYOUTS = 100_000
+"""Of a file."""
 
 
 class Columns:
@@ -75,6 +93,9 @@ class MetricFile:
         """Of torn records."""
         self._columns: dict[int, Columns] = {}
         self._offset = 0
+        self._torn_bytes = 0
+        """In a row, up to the offset."""
+        self._effort = Effort(_EFFORT_BYTES)
 
     @property
     def columns(self) -> list[Columns]:
@@ -82,33 +103,45 @@ class MetricFile:
 
     def refresh(self) -> bool:
         """Reads what was appended since; True if there was something."""
-        before, size = self._offset, _CHUNK_BYTES
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size < before:  # not the file that it was
+        before = self._offset
+        with suppress(OSError):
+            descriptor = files.open_file(self.path.parent, self.path.name)
+            try:
+                if os.fstat(descriptor).st_size < before:  # not the file that it was
                     self.__init__(self.path)  # type: ignore[misc]
-                while data := os.pread(file.fileno(), size, self._offset):
-                    done = self._parse(data)
-                    self._offset += done
-                    if len(data) < size:
-                        break
-                    size = _CHUNK_BYTES if done else 2 * size  # a record of more than a chunk
-        except OSError:
-            pass
+                self._read(descriptor)
+            finally:
+                os.close(descriptor)
         return self._offset != before
+
+    def _read(self, descriptor: int) -> None:
+        size = _CHUNK_BYTES
+        while self._is_one and (data := os.pread(descriptor, size, self._offset)):
+            done = self._parse(data)
+            self._offset += done
+            if len(data) < size:
+                break
+            size = _CHUNK_BYTES if done else 2 * size  # a record of more than a chunk
+
+    @property
+    def _is_one(self) -> bool:
+        return self._torn_bytes < _TORN_BYTES and self._effort.left
 
     def _parse(self, data: bytes) -> int:
         """How many bytes are done with: up to a record that may still be in the making."""
         place = 0
-        while place < len(data):
+        while place < len(data) and self._is_one:
             taken = self._take(data, place)
-            if taken <= 0:
-                found, waits = self._next_whole(data, place, maybe=taken == 0)
-                self.skipped_bytes += found - place
-                if waits:
-                    return found
-                place = found
-            place += max(taken, 0)
+            if taken > 0:
+                place += taken
+                self._torn_bytes = 0
+                continue
+            found, waits = self._next_whole(data, place, maybe=taken == 0)
+            self.skipped_bytes += found - place
+            self._torn_bytes += found - place
+            place = found
+            if waits:
+                break
         return place
 
     def _take(self, data: bytes, place: int) -> int:
@@ -128,12 +161,12 @@ class MetricFile:
         piece = data[place : place + piece_bytes]
         piece = piece[: len(piece) // WORD * WORD]
         words, at = array("q", piece), 0
-        places: dict[int, list[int]] = {id: [] for id in self._columns}
+        places: dict[int, list[int]] = {}
         while at < len(words) and (columns := self._columns.get(words[at])) is not None:
             after = at + columns.layout.size_bytes // WORD
             if after > len(words) or words[at + 1] != ~words[after - 1]:
                 break
-            places[words[at]].append(at)
+            places.setdefault(words[at], []).append(at)
             at = after
         numbers = array("d", piece)
         for id, found in places.items():
@@ -146,14 +179,17 @@ class MetricFile:
     def _take_names(self, data: bytes, place: int) -> int:
         start = data[place : place + WORD]
         if not NAMES.startswith(start):
+            self._effort.spend(0)
             return 0 if len(start) < WORD and start[: len(MARK)] == MARK[: len(start)] else -1
         try:
             found = read_definition(data, place)
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
+            self._effort.spend(length_of_names(data, place))
             return -1
         if found is None:
             return 0
-        self._columns.setdefault(found.layout.id, Columns(found.layout))
+        if len(self._columns) < _LAYOUTS:
+            self._columns.setdefault(found.layout.id, Columns(found.layout))
         return found.size_bytes
 
     def _next_whole(self, data: bytes, place: int, maybe: bool) -> tuple[int, bool]:
@@ -163,7 +199,7 @@ class MetricFile:
         """
         unfinished = place if maybe else -1
         at = data.find(MARK, place + 1)
-        while at >= 0:
+        while at >= 0 and self._effort.left:
             state = self._looks(data, at)
             if state > 0:
                 return at, False
@@ -183,7 +219,36 @@ class MetricFile:
         if len(data) - place < size:
             return 0
         _, time, *_, end = columns.layout.unpack_from(data, place)
-        return size if time == ~end else -1
+        if time == ~end:
+            return size
+        self._effort.spend(size)
+        return -1
+
+
+class Effort:
+    """How much more is looked for in files that may be a stranger's."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+
+    @property
+    def left(self) -> bool:
+        return self._size_bytes > 0
+
+    def spend(self, size_bytes: int) -> None:
+        self._size_bytes -= max(size_bytes, _LEAST_EFFORT_BYTES)
+
+    def find(self, data: Bytes, what: bytes, start: int) -> int:
+        end = min(len(data), start + max(0, self._size_bytes))
+        place = data.find(what, start, end)
+        self.spend((end if place < 0 else place) - start)
+        return place
+
+    def rfind(self, data: Bytes, what: bytes, end: int) -> int:
+        start = max(0, end - max(0, self._size_bytes))
+        place = data.rfind(what, start, end)
+        self.spend(end - (start if place < 0 else place))
+        return place
 
 
 class Last(NamedTuple):
@@ -191,15 +256,17 @@ class Last(NamedTuple):
     value: float
 
 
-def last_values(path: Path) -> dict[str, Last]:
+def last_values(path: Path, effort: Effort | None = None) -> dict[str, Last]:
     """The last value of each name, from the end of the file: some milliseconds, however long it is.
 
-    Names that are new to the file after its first 64 KiB, and that its last 64 KiB do not have, are missed.
+    Names that are new to the file after its first 64 KiB, and that its last 64 KiB do not have, are missed;
+    so is what takes more than the effort to find.
     """
+    effort = effort or Effort(_EFFORT_BYTES)
     found: dict[str, Last] = {}
     with _mapped(path) as data:
-        for layout in _layouts(data):
-            record = _last_record(data, layout)
+        for layout in _layouts(data, effort):
+            record = _last_record(data, layout, effort)
             for name, value in zip(layout.names, record[3:-1], strict=False):
                 if name not in found or record[1] >= found[name].time:
                     found[name] = Last(record[1], value)
@@ -207,11 +274,14 @@ def last_values(path: Path) -> dict[str, Last]:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+def _mapped(path: Path) -> Iterator[Bytes]:
     """b"" for what is empty or cannot be read."""
     try:
-        with path.open("rb", buffering=0) as file:
-            data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        descriptor = files.open_file(path.parent, path.name)
+        try:
+            data = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError):
         yield b""
         return
@@ -219,10 +289,10 @@ def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
         yield data
 
 
-def _layouts(data: mmap.mmap | bytes) -> list[Layout]:
+def _layouts(data: Bytes, effort: Effort) -> list[Layout]:
     """Of the records at both ends of a file."""
     ids = {word for part in (data[:_TAIL_BYTES], data[-_TAIL_BYTES:]) for word in _marked(part)}
-    found = (_layout(data, id) for id in ids)
+    found = (_layout(data, id, effort) for id in ids)
     return [layout for layout in found if layout is not None]
 
 
@@ -234,27 +304,26 @@ def _marked(part: bytes) -> Iterator[bytes]:
         place = part.find(MARK, place + 1)
 
 
-def _layout(data: mmap.mmap | bytes, id: bytes) -> Layout | None:
-    place = data.find(NAMES + id)
+def _layout(data: Bytes, id: bytes, effort: Effort) -> Layout | None:
+    place = effort.find(data, NAMES + id, 0)
     while place >= 0:
-        try:
+        with suppress(ValueError):
             found = read_definition(data[place : place + _TAIL_BYTES], 0)
-        except (ValueError, KeyError, TypeError):
-            found = None
-        if found is not None:
-            return found.layout
-        place = data.find(NAMES + id, place + 1)
+            if found is not None:
+                return found.layout
+        effort.spend(_TAIL_BYTES)
+        place = effort.find(data, NAMES + id, place + 1)
     return None
 
 
-def _last_record(data: mmap.mmap | bytes, layout: Layout) -> tuple[int, ...]:
+def _last_record(data: Bytes, layout: Layout, effort: Effort) -> tuple[int, ...]:
     """() if it has none that is whole."""
     id = layout.id.to_bytes(WORD, "little", signed=True)
-    place = data.rfind(id)
+    place = effort.rfind(data, id, len(data))
     while place >= 0:
         if place + layout.size_bytes <= len(data):
             record = layout.unpack_from(data, place)
             if record[1] == ~record[-1]:
                 return record
-        place = data.rfind(id, 0, place)
+        place = effort.rfind(data, id, place)
     return ()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,11 @@ from operator import lt
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from quarterdeck import files
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics import table
 from quarterdeck.metrics.format import attempt_and_rank
-from quarterdeck.metrics.reader import Columns, Last, MetricFile, last_values
+from quarterdeck.metrics.reader import Columns, Effort, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.lineage import ancestors
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
 
 __all__ = ["MetricFile", "Metrics", "Points", "Series", "last_of_run"]
+
+_LOOKED_AT = 4_096
+"""Files, those of the last attempts, and of them so many bytes: for a row in a table of many runs."""
+_LOOKED_AT_BYTES = 1 << 30
 
 
 class Points(NamedTuple):
@@ -277,9 +281,10 @@ def last_of_run(folder: Path) -> dict[str, float]:
     it may miss.
     """
     latest: dict[tuple[str, int], Last] = {}
-    for path in sorted(_files(folder), key=lambda path: attempt_and_rank(path.name) or (0, 0)):
+    effort = Effort(_LOOKED_AT_BYTES)
+    for path in sorted(_files(folder), key=lambda path: attempt_and_rank(path.name) or (0, 0))[-_LOOKED_AT:]:
         _, rank = attempt_and_rank(path.name) or (0, 0)
-        latest |= {(name, rank): last for name, last in last_values(path).items()}
+        latest |= {(name, rank): last for name, last in last_values(path, effort).items()}
     by_name: dict[str, list[float]] = {}
     for (name, _), last in sorted(latest.items()):
         by_name.setdefault(name, []).append(last.value)
@@ -287,11 +292,7 @@ def last_of_run(folder: Path) -> dict[str, float]:
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    return [folder / name for name in names if attempt_and_rank(name)]
+    return [folder / name for name in files.names_in(folder) if attempt_and_rank(name)]
 
 
 def _below(limit: int | None, points: Points) -> Points | None:

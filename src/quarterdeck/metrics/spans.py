@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.store.append import Appender
 from quarterdeck.store.home import keep_out_of_git
@@ -53,7 +54,7 @@ class SpanFile:
 
     def _make_folder(self) -> None:
         if not self._made:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_private(self.path.parent)
             if self._local:
                 keep_out_of_git(self.path.parents[1])
             self._made = True

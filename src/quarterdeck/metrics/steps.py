@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quarterdeck import files
 from quarterdeck.context import Context
 from quarterdeck.metrics.progress import second_item_unix_ns
 from quarterdeck.metrics.reader import MetricFile
@@ -21,10 +22,7 @@ def _second_logged(context: Context) -> int | None:
     before: it is not read.
     """
     path = path_of(context)
-    try:
-        if path.stat().st_size > _LOOKED_AT_BYTES:
-            return None
-    except OSError:
+    if (files.size_of(path.parent, path.name) or 0) > _LOOKED_AT_BYTES:
         return None
     file = MetricFile(path)
     file.refresh()

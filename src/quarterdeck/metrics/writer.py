@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
 from quarterdeck.metrics.format import Layout, definition, file_name
 from quarterdeck.store.home import keep_out_of_git
@@ -91,10 +93,11 @@ class Writer:
             if self._file is not None:
                 return True
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                files.make_private(self.path.parent)
                 if self.context.run_id == LOCAL:
                     keep_out_of_git(self.path.parents[1])
-                self._file = FileIO(self.path, "a")
+                flags = os.O_WRONLY | os.O_APPEND
+                self._file = FileIO(files.create(self.path.parent, self.path.name, flags=flags), "a")
             except OSError as error:
                 self.lost(error)
                 return False

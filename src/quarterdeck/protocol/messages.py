@@ -17,6 +17,7 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.bounds import Code, Rank, UnixNs
 from quarterdeck.errors import shortened
 
 SUMMARY_CHARS = 1000
@@ -427,12 +428,12 @@ class Importing(Message):
 class Outcome(Message):
     """How a cell ended on one rank."""
 
-    rank: int
+    rank: Rank
     state: Literal["ok", "error", "interrupted", "released", "killed", "skipped"]
     """released: it waited in a collective and was freed because another rank failed; killed: the process is
     gone.
     """
-    time_unix_ns: int = 0
+    time_unix_ns: UnixNs = 0
     ename: str = ""
     evalue: str = ""
     traceback: list[str] = []
@@ -443,8 +444,8 @@ class Outcome(Message):
     """An error that another rank's end causes ("Connection closed by peer"): never the root cause if there is
     another.
     """
-    signal: int = 0
-    exitcode: int = 0
+    signal: Code = 0
+    exitcode: Code = 0
     evidence: list[str] = []
     """Last output lines, memory, likely cause, for a killed worker."""
     names: dict[str, Owner | None] = {}

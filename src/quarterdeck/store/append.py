@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from quarterdeck import files
+
 
 class Appender:
     """Opened by the first write, again by a write after `close`. Every write raises OSError if not all of it
@@ -40,5 +42,5 @@ class Appender:
 
     def _open(self) -> None:
         if self._descriptor < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o666)
+            flags = os.O_WRONLY | os.O_APPEND
+            self._descriptor = files.create(self._path.parent, self._path.name, flags=flags)

@@ -7,10 +7,13 @@ fields that it does not know. `FORMAT` grows only where an old reader would misr
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from quarterdeck import files
+from quarterdeck.bounds import Attempt, Count, Rank, UnixNs, WorldSize
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.keeper import Keeper
 
@@ -30,6 +33,7 @@ __all__ = [
     "decode_header",
     "encode",
     "log_name",
+    "read_header",
     "result_name",
 ]
 
@@ -40,6 +44,9 @@ EVENTS = "events.jsonl"
 RunState = Literal["queued", "starting", "running", "restarting", "succeeded", "failed", "stopped", "lost"]
 TERMINAL: frozenset[RunState] = frozenset(("succeeded", "failed", "stopped", "lost"))
 """The first of these that a run reaches is its last state, whatever is written after it."""
+
+_HEADER_BYTES = 64 << 20
+"""Of `run.json`, which holds the code of its cell."""
 
 T = TypeVar("T")
 
@@ -66,7 +73,7 @@ class RunHeader(msgspec.Struct):
     """Of a function: as its call has them, shortened: "lr=0.1, epochs=5"."""
     notebook: str = ""
     cwd: str = ""
-    created_unix_ns: int = 0
+    created_unix_ns: UnixNs = 0
     keeper: Keeper | None = None
     """Who writes the run; None: nobody knows, so nobody may call it lost."""
     environment: dict[str, str] = {}
@@ -77,29 +84,29 @@ class RunHeader(msgspec.Struct):
     """Where that was then; see `history.parent_of`."""
     resumed_from: str = ""
     """The folder of checkpoints, or the one checkpoint, that it began with."""
-    max_restarts: int = 0
+    max_restarts: Count = 0
     """Of a closed run: attempts there may be after the first."""
 
 
 class _Event(msgspec.Struct, tag_field="event"):
-    time_unix_ns: int
+    time_unix_ns: UnixNs
 
 
 class StateEvent(_Event, tag="state"):
     state: RunState
-    attempt: int = 0
+    attempt: Attempt = 0
     reason: str = ""
     stopped: Literal["", "interrupt", "timeout"] = ""
     """Of a terminal state: who ended it, if not a rank."""
-    root_cause: int | None = None
+    root_cause: Rank | None = None
     """Of a failure: the rank that failed first."""
 
 
 class GroupEvent(_Event, tag="group"):
     """A group of workers is up: who runs this attempt, and where."""
 
-    attempt: int
-    world_size: int
+    attempt: Attempt
+    world_size: WorldSize
     backend: str
     device_type: str
     devices: list[str]
@@ -109,7 +116,7 @@ class GroupEvent(_Event, tag="group"):
 class OutcomeEvent(_Event, tag="outcome"):
     """A rank ended an attempt. Its value is not here but, if it was kept, in the attempt's result file."""
 
-    attempt: int
+    attempt: Attempt
     outcome: Outcome
     kept: bool
     note: str = ""
@@ -154,6 +161,11 @@ def decode_header(text: bytes) -> RunHeader:
     if not header.run_id or not header.created_unix_ns:
         raise ValueError("it names no run")
     return header
+
+
+def read_header(folder: Path) -> RunHeader:
+    """Of the run in that folder. Raises OSError, and ValueError as `decode_header`."""
+    return decode_header(files.read(folder, HEADER, limit_bytes=_HEADER_BYTES))
 
 
 def _encodable(value: Any) -> Any:

@@ -10,27 +10,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store import runtime
 from quarterdeck.store.format import (
     EVENTS,
-    HEADER,
     OutcomeEvent,
     RunHeader,
     RunState,
     StateEvent,
     decode_event,
-    decode_header,
     encode,
     log_name,
+    read_header,
     result_name,
 )
+from quarterdeck.store.lines import Lines, TooLong
 from quarterdeck.store.removal import delete, folder_bytes
 from quarterdeck.store.timeline import Timeline
 
 __all__ = ["NotARun", "StoredRun", "delete", "folder_bytes", "list_runs"]
 
+LOG_BYTES = 256 << 20
+"""Of a rank's log that is given at once; of a longer one its end."""
 _GONE = "its coordinator vanished"
+_LAST_LINES_BYTES = 64 << 10
 
 
 class NotARun(ValueError):
@@ -45,14 +49,14 @@ class StoredRun:
         self.folder = folder
         self.header = header
         self._timeline = Timeline()
-        self._offset = 0
+        self._lines = Lines(folder, EVENTS)
         self._lock = threading.Lock()
 
     @classmethod
     def read(cls, folder: Path) -> StoredRun:
         """Raises NotARun."""
         try:
-            header = decode_header(_read(folder / HEADER))
+            header = read_header(folder)
         except (OSError, ValueError) as error:
             raise NotARun(f"{folder} is no run that can be read: {error}") from None
         run = cls(folder, header)
@@ -61,10 +65,13 @@ class StoredRun:
 
     def refresh(self) -> None:
         """Reads what was appended since. A run without an end whose keeper is gone is lost; the first reader
-        to see that records it.
+        to see that records it. Raises NotARun if it has become more than a run ever is.
         """
         with self._lock:
-            self._refresh()
+            try:
+                self._refresh()
+            except TooLong as error:
+                raise NotARun(f"{self.folder} is no run that can be read: {error}") from None
 
     def _refresh(self) -> None:
         self._take_lines()
@@ -73,7 +80,7 @@ class StoredRun:
             return
         # In this order: another reader's record changes the files' times, and is then among the lines.
         last_sign = _last_sign(self.folder)
-        self._take_lines(all_of_it=True)  # also what it wrote between our look and its end
+        self._take_lines(with_rest=True)  # also what it wrote between our look and its end
         if not self._timeline.ended:
             self._record_lost(last_sign)
 
@@ -168,12 +175,30 @@ class StoredRun:
         """For `results.read_result`. The file is there if the rank's outcome says `kept`."""
         return self.folder / result_name(self.attempt if attempt is None else attempt, rank)
 
-    def log(self, rank: int) -> str:
-        """All that the rank wrote, of all attempts; "" if nothing."""
+    @property
+    def attempts(self) -> list[int]:
+        """Those in which a rank has ended."""
+        return self._timeline.attempts
+
+    def log(self, rank: int, limit_bytes: int = LOG_BYTES) -> str:
+        """All that the rank wrote, of all attempts; "" if nothing. Of more than the limit its end, and a line
+        that says so.
+        """
         try:
-            return _read(self.folder / log_name(rank)).decode("utf-8", "replace")
+            data, before = files.read_end(self.folder, log_name(rank), limit_bytes=limit_bytes)
         except OSError:
             return ""
+        left_out = f"[{before:,} bytes before this are in {self.folder / log_name(rank)}]\n" if before else ""
+        return left_out + data.decode("utf-8", "replace")
+
+    def last_line(self, rank: int) -> str:
+        """The last one of its log that is not blank; "" if there is none."""
+        try:
+            data, _ = files.read_end(self.folder, log_name(rank), limit_bytes=_LAST_LINES_BYTES)
+        except OSError:
+            return ""
+        lines = data.decode("utf-8", "replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "")
 
     @property
     def size_bytes(self) -> int:
@@ -181,31 +206,27 @@ class StoredRun:
 
     # ---- reading
 
-    def _take_lines(self, all_of_it: bool = False) -> None:
-        """A last line without its newline is still in the making, or torn; where `all_of_it` is wanted, its
-        writer is gone, and it counts if it is whole.
-        """
-        try:
-            data = _read(self.folder / EVENTS, self._offset)
-        except OSError:
-            return
-        end = data.rfind(b"\n") + 1
-        self._offset += end
-        for line in (data if all_of_it else data[:end]).split(b"\n"):
-            event = decode_event(line)
-            if event is not None:
-                self._timeline.take(event)
+    def _take_lines(self, with_rest: bool = False) -> None:
+        with suppress(OSError):
+            for line in self._lines.new(with_rest):
+                event = decode_event(line)
+                if event is not None:
+                    self._timeline.take(event)
 
     def _record_lost(self, time_unix_ns: int) -> None:
         lost = StateEvent(time_unix_ns, "lost", self.attempt, _GONE)
-        with suppress(OSError), (self.folder / EVENTS).open("ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._take_lines(all_of_it=True)  # another reader may have been here first
-            if not self._timeline.ended:
-                file.write(b"\n" + encode(lost) + b"\n")  # the last line may be torn
+        with suppress(OSError):
+            file = files.open_own(self.folder, EVENTS, flags=os.O_WRONLY | os.O_APPEND)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._take_lines(with_rest=True)  # another reader may have been here first
+                if not self._timeline.ended:
+                    os.write(file, b"\n" + encode(lost) + b"\n")  # the last line may be torn
+            finally:
+                os.close(file)
         self._timeline.take(lost)
-        if self.header.keeper is not None and self.header.keeper.socket:
-            runtime.remove(self.header.keeper.socket)
+        if self.header.keeper is not None:
+            runtime.remove(self.header.keeper)
 
 
 def list_runs(homes: Sequence[Path]) -> list[StoredRun]:
@@ -222,25 +243,15 @@ def _runs_in(folder: Path) -> Iterator[StoredRun]:
     for entry in entries:
         if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue
-        try:
+        with suppress(NotARun):
             yield StoredRun.read(Path(entry.path))
-        except NotARun:
-            continue
 
 
 def _last_sign(folder: Path) -> int:
     """When something of the run was last written, ns; now, if that cannot be seen."""
+    now = time.time_ns()
     try:
-        return max(entry.stat(follow_symlinks=False).st_mtime_ns for entry in os.scandir(folder))
+        last = max(entry.stat(follow_symlinks=False).st_mtime_ns for entry in os.scandir(folder))
     except (OSError, ValueError):
-        return time.time_ns()
-
-
-def _read(path: Path, offset: int = 0) -> bytes:
-    """A third of the time of `Path.read_bytes`; a list of a thousand runs reads two thousand files."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        rest = os.fstat(descriptor).st_size - offset
-        return os.pread(descriptor, rest, offset) if rest > 0 else b""
-    finally:
-        os.close(descriptor)
+        return now
+    return min(max(0, last), now)

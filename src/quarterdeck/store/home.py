@@ -9,6 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
+
 
 def home(environ: dict[str, str], cwd: str) -> Path:
     """QUARTERDECK_HOME, else `.quarterdeck` in the notebook's folder. Relative paths count from there, not
@@ -19,8 +21,10 @@ def home(environ: dict[str, str], cwd: str) -> Path:
 
 def keep_out_of_git(home: Path) -> None:
     """Runs are not for version control, unless somebody has said so."""
-    with suppress(OSError), (home / ".gitignore").open("x") as ignore:
-        ignore.write("*\n")
+    with suppress(OSError):
+        ignore = files.create(home, ".gitignore", flags=os.O_WRONLY | os.O_EXCL)
+        os.write(ignore, b"*\n")
+        os.close(ignore)
 
 
 def fallback(home: Path) -> Path:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Annotated
 
 import msgspec
+
+from quarterdeck.bounds import Count
 
 
 class Keeper(msgspec.Struct, frozen=True):
     """The process that writes a run: one coordinator's life."""
 
-    pid: int
-    start_ticks: int
+    pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+    start_ticks: Count
     """When the process started, in ticks after boot: a later process of the same pid has another."""
     node: str
     """Within what `pid` means something: machine, boot and pid namespace."""

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from quarterdeck import files
+from quarterdeck.bounds import RANK_DIGITS
 from quarterdeck.store.append import Appender
 from quarterdeck.store.format import log_name
 
@@ -33,7 +35,12 @@ _WHOLE_BYTES = 4 << 20
 _TAIL_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 20
 _BACK_BYTES = _RECORD.size << 10
-_LOG = re.compile(r"rank-(\d+)\.log")
+_MOST_BACK_BYTES = 16 << 20
+"""Of an index that is looked at for where to begin."""
+_AT_ONCE_BYTES = 64 << 20
+"""Of text that one `read` takes; the next one goes on there."""
+_OPEN_LOGS = 256
+_LOG = re.compile(rf"rank-{RANK_DIGITS}\.log")
 
 
 class OutputIndex:
@@ -91,9 +98,12 @@ class OutputReader:
         """`over`: nobody writes any more; then also text that no record speaks of, with time 0."""
         found: list[Piece] = []
         try:
-            with open(self._folder / OUTPUT, "rb", buffering=0) as index:
-                self._begin(index.fileno())
-                found = self._new(index.fileno())
+            index = files.open_file(self._folder, OUTPUT)
+            try:
+                self._begin(index)
+                found = self._new(index)
+            finally:
+                os.close(index)
         except OSError:
             pass
         if over:
@@ -112,7 +122,7 @@ class OutputReader:
             return
         after: dict[int, int] = {}
         place, total = end, 0
-        while place > 0 and total < self._tail_bytes:
+        while place > 0 and total < self._tail_bytes and end - place < _MOST_BACK_BYTES:
             block = min(_BACK_BYTES, place)
             place -= block
             for record in reversed(list(_RECORD.iter_unpack(os.pread(index, block, place)))):
@@ -129,29 +139,39 @@ class OutputReader:
 
     def _new(self, index: int) -> list[Piece]:
         found: list[Piece] = []
-        logs: dict[int, _Ahead] = {}
+        logs = _Logs(self._folder, self._places)
+        taken = 0
         try:
             for time_ns, length, rank, stream, mark in self._records(index):
                 if mark or stream >= len(_STREAMS):
                     continue
-                if rank not in logs:
-                    logs[rank] = _Ahead(self._folder / log_name(rank), self._places.get(rank, 0))
-                text = self._text(rank, logs[rank].take(length))
+                if taken and taken + length > _AT_ONCE_BYTES:
+                    break
+                taken += length
+                text = self._text(rank, self._piece(logs.of(rank), length))
                 if text:
                     found.append(Piece(rank, _STREAMS[stream], time_ns, text))
         finally:
-            for rank, log in logs.items():
-                self._places[rank] = log.place
-                log.close()
+            logs.close()
         return found
 
+    def _piece(self, log: _Ahead, length: int) -> bytes:
+        """Of one that is longer than all that is taken at once, the end."""
+        left_out = max(0, length - _AT_ONCE_BYTES)
+        if left_out:
+            self.skipped_bytes += left_out
+            log.skip(left_out)
+        return log.take(length - left_out)
+
     def _records(self, index: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """One after which it is not asked for more comes again."""
         while data := os.pread(index, _BLOCK_BYTES, self._offset):
             whole = len(data) // _RECORD.size * _RECORD.size
             if not whole:
                 return
-            self._offset += whole
-            yield from _RECORD.iter_unpack(data[:whole])
+            for record in _RECORD.iter_unpack(data[:whole]):
+                yield record
+                self._offset += _RECORD.size
 
     def _text(self, rank: int, data: bytes) -> str:
         if rank not in self._decoders:
@@ -161,37 +181,65 @@ class OutputReader:
     def _rest(self) -> list[Piece]:
         """By rank. Of a log that is longer than the tail, its end."""
         found: list[Piece] = []
+        logs = _Logs(self._folder, self._places)
+        room = _AT_ONCE_BYTES
         for rank, size in sorted(self._log_sizes().items()):
-            place = self._places.get(rank, 0)
-            start = max(place, size - self._tail_bytes)
-            self.skipped_bytes += start - place
-            log = _Ahead(self._folder / log_name(rank), start)
-            text = self._text(rank, log.take(size - start))
-            log.close()
-            self._places[rank] = log.place
+            log = logs.of(rank)
+            length = max(0, min(size - log.place, self._tail_bytes, room))
+            left_out = max(0, size - log.place - length)
+            self.skipped_bytes += left_out
+            log.skip(left_out)
+            text = self._text(rank, log.take(length))
+            room -= length
             if text:
                 found.append(Piece(rank, "stdout", 0, text))
+        logs.close()
         return found
 
     def _log_sizes(self) -> dict[int, int]:
         sizes: dict[int, int] = {}
         try:
             for entry in os.scandir(self._folder):
-                if known := _LOG.fullmatch(entry.name):
-                    sizes[int(known[1])] = entry.stat().st_size
+                if (known := _LOG.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
+                    sizes[int(known[1])] = entry.stat(follow_symlinks=False).st_size
         except OSError:
             pass
         return sizes
 
 
+class _Logs:
+    """Some ranks' logs at a time, each from its place on: a process has not as many descriptors as a large
+    run has ranks.
+    """
+
+    def __init__(self, folder: Path, places: dict[int, int]) -> None:
+        """`places`: of the next byte, by rank; kept up to date by `close`."""
+        self._folder = folder
+        self._places = places
+        self._open: dict[int, _Ahead] = {}
+
+    def of(self, rank: int) -> _Ahead:
+        if rank not in self._open:
+            if len(self._open) >= _OPEN_LOGS:
+                self.close()
+            self._open[rank] = _Ahead(self._folder, rank, self._places.get(rank, 0))
+        return self._open[rank]
+
+    def close(self) -> None:
+        for rank, log in self._open.items():
+            self._places[rank] = log.place
+            log.close()
+        self._open.clear()
+
+
 class _Ahead:
     """A log, read in blocks and handed out in pieces. What is not there is b""."""
 
-    def __init__(self, path: Path, place: int) -> None:
+    def __init__(self, folder: Path, rank: int, place: int) -> None:
         self.place = place
         self._data, self._at = b"", 0
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = files.open_file(folder, log_name(rank))
         except OSError:
             self._file = -1
 
@@ -203,6 +251,11 @@ class _Ahead:
         self._at += len(taken)
         self.place += len(taken)
         return taken
+
+    def skip(self, length: int) -> None:
+        if length:
+            self.place += length
+            self._data, self._at = b"", 0
 
     def _fill(self, length: int) -> None:
         if self._file >= 0:

@@ -12,12 +12,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.protocol.messages import Output
 from quarterdeck.store.append import Appender
 from quarterdeck.store.format import EVENTS, HEADER, Event, RunHeader, encode, log_name, result_name
@@ -31,7 +32,8 @@ _SLUG_CHARS = 60
 class Recorder:
     """One run. Nothing is on disk before the first `open`, `write`, `event` or `result_path`."""
 
-    def __init__(self, home: Path, header: RunHeader) -> None:
+    def __init__(self, home: Path, header: RunHeader, environ: Mapping[str, str] = os.environ) -> None:
+        """`environ` of the notebook: who may read the run."""
         created = header.created_unix_ns or time.time_ns()
         self._header = msgspec.structs.replace(
             header,
@@ -45,6 +47,7 @@ class Recorder:
         """Something the reader of the notebook should know, once."""
         self.opened = False
         self._home = home
+        self._environ = environ
         self._tried = False
         self._complete = True
         self._files: dict[str, Appender] = {}
@@ -137,12 +140,12 @@ class Recorder:
 
     def _make_folder(self, home: Path) -> None:
         runs = home / "runs"
-        runs.mkdir(parents=True, exist_ok=True)
+        files.make_private(runs, self._environ)
         keep_out_of_git(home)
-        folder = _claim(runs, self._header.run_id)
+        folder = _claim(runs, self._header.run_id, self._environ)
         header = msgspec.structs.replace(self._header, run_id=folder.name)
         try:
-            _put(folder / HEADER, encode(header))
+            files.write(folder, HEADER, content=encode(header))
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -155,26 +158,17 @@ def _run_id(created_unix_ns: int, title: str) -> str:
     return f"{stamp}-{created_unix_ns // 1_000_000 % 1000:03d}-{slug}"
 
 
-def _claim(runs: Path, run_id: str) -> Path:
+def _claim(runs: Path, run_id: str, environ: Mapping[str, str]) -> Path:
     """A new folder of that name, or, where another run has it, of the next free one. One without a header is
     ours: a rank that keeps metrics makes it before we do.
     """
     folder, number = runs / run_id, 1
     while True:
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            if folder.is_dir() and not (folder / HEADER).exists() and not number > 1:
+        with suppress(FileExistsError):
+            if files.make_private(folder, environ):
                 return folder
-            number += 1
-            folder = runs / f"{run_id}-{number}"
-        else:
+        mine = files.is_folder(runs, folder.name) and not os.path.lexists(folder / HEADER)
+        if mine and number == 1:
             return folder
-
-
-def _put(path: Path, content: bytes) -> None:
-    """All of it or nothing, for every reader at any moment."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("wb") as file:
-        file.write(content)
-    os.replace(unfinished, path)
+        number += 1
+        folder = runs / f"{run_id}-{number}"

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -36,18 +37,22 @@ def delete(run: _Run) -> None:
     _check(run.folder)
     os.rename(run.folder, run.folder.with_name(f"{_DELETED}{uuid.uuid4().hex}"))
     for leftover in run.folder.parent.glob(f"{_DELETED}*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # removes links, does not follow them
+        with suppress(RecursionError):  # somebody's folders, a thousand deep
+            shutil.rmtree(leftover, ignore_errors=True)  # removes links, does not follow them
 
 
 def folder_bytes(path: Path) -> int:
     """Of all files in it; what vanishes meanwhile counts nothing, links are not followed."""
     total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:
-                continue
+    folders = [os.fspath(path)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
     return total
 
 

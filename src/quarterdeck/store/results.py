@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.store.key import key
 
@@ -37,6 +38,8 @@ _SPAN = struct.Struct("<QQ")
 _HMAC_BYTES = 32
 _PAGE = 4096
 _CHUNK_BYTES = 4 << 20
+_MOST_BYTES = 4 * KEPT_BYTES
+"""Of a file: there are spans, too, and the gap before the image."""
 
 
 class Untrusted(QuarterdeckError):
@@ -106,7 +109,7 @@ def _sign(head: bytes, stream: bytes) -> bytes:
 
 
 def _write(path: Path, front: bytes, memfd: int | None, end: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    descriptor = files.create(path.parent, path.name)
     try:
         rest = memoryview(front)
         while rest:
@@ -131,10 +134,13 @@ def _copy(source: int, target: int, size: int) -> None:
 
 
 def _map(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < _HEAD.size + _HMAC_BYTES:
+    descriptor = files.open_file(path.parent, path.name)
+    try:
+        if not _HEAD.size + _HMAC_BYTES <= os.fstat(descriptor).st_size <= _MOST_BYTES:
             raise _damaged(path)
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(descriptor)
 
 
 def _parse(path: Path, whole: memoryview) -> tuple[bytes, list[tuple[int, int]], bytes, memoryview]:

@@ -2,7 +2,8 @@
 connects.
 
 A path comes out of a run's folder, which may be a stranger's. It is used only where nobody else could have
-put a socket, and only with the process at its other end that the run names.
+put a socket, and only with the process at its other end that the run names. One is removed only from our own
+folders, and only that of the run's own process, when that is gone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def listen(keeper: Keeper) -> tuple[socket.socket, str]:
         try:
             _make(folder)
             _sweep(folder)
-            return _listen(folder / f"detached-{keeper.pid}-{keeper.start_ticks}.sock")
+            return _listen(folder / _name(keeper))
         except OSError as error:
             problem = error
     raise problem
@@ -39,17 +40,16 @@ def listen(keeper: Keeper) -> tuple[socket.socket, str]:
 
 def connect(keeper: Keeper) -> socket.socket:
     """To the coordinator of a detached run. Raises OSError if it is not there, or is another one."""
-    path = Path(keeper.socket)
-    _check(path)
+    _check(keeper)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.connect(str(path))
+        connection.connect(keeper.socket)
         if peer(connection) != (keeper.pid, os.getuid()):
-            raise PermissionError(errno.EPERM, "another process listens there", str(path))
+            raise PermissionError(errno.EPERM, "another process listens there", keeper.socket)
     except BaseException as error:
         connection.close()
         if isinstance(error, ConnectionRefusedError):
-            remove(keeper.socket)
+            remove(keeper)
         raise
     return connection
 
@@ -60,12 +60,17 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def remove(path: str) -> None:
-    """The socket of a process that is gone, and its folder if it was the last there. Never raises."""
-    with suppress(OSError):
-        _check(Path(path))
-        os.unlink(path)
-        os.rmdir(os.path.dirname(path))
+def remove(keeper: Keeper) -> None:
+    """The socket of a process that is gone, or that is this one, and its folder if it was the last there.
+    Nothing anywhere else. Never raises.
+    """
+    if keeper.socket not in {str(folder / _name(keeper)) for folder in _known_folders()}:
+        return
+    if keeper.gone() or keeper.pid == os.getpid():
+        with suppress(OSError):
+            _check(keeper)
+            os.unlink(keeper.socket)
+            os.rmdir(os.path.dirname(keeper.socket))
 
 
 def _folders() -> Iterator[Path]:
@@ -73,6 +78,16 @@ def _folders() -> Iterator[Path]:
     if os.path.isabs(given) and os.path.isdir(given) and len(os.fsencode(given)) < _PATH_BYTES // 2:
         yield Path(given) / "quarterdeck"
     yield Path(f"/tmp/quarterdeck-{os.getuid()}")
+
+
+def _known_folders() -> Iterator[Path]:
+    """Also that of a login session, where this process belongs to none."""
+    yield from _folders()
+    yield Path(f"/run/user/{os.getuid()}/quarterdeck")
+
+
+def _name(keeper: Keeper) -> str:
+    return f"detached-{keeper.pid}-{keeper.start_ticks}.sock"
 
 
 def _make(folder: Path) -> None:
@@ -111,8 +126,9 @@ def _sweep(folder: Path) -> None:
                 continue
 
 
-def _check(path: Path) -> None:
-    """Raises OSError unless it is one that only this user can have put there."""
-    if not path.is_absolute() or not _NAME.fullmatch(path.name):
-        raise PermissionError(errno.EPERM, "it is no socket of a detached run", str(path))
+def _check(keeper: Keeper) -> None:
+    """Raises OSError unless it is the keeper's own, and only this user can have put it there."""
+    path = Path(keeper.socket)
+    if not path.is_absolute() or "\0" in keeper.socket or path.name != _name(keeper):
+        raise PermissionError(errno.EPERM, "it is no socket of a detached run", keeper.socket)
     check_private(path.parent)

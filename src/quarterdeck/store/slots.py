@@ -13,6 +13,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from quarterdeck import files
+
 _HEAD = struct.Struct("<II")
 _READS = 5
 _LIMIT_BYTES = 4 << 20
@@ -36,7 +38,7 @@ class Slots:
         if len(content) > self.room_bytes:
             raise ValueError(f"{len(content)} bytes do not fit into a slot of {self.room_bytes}")
         if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = files.create(self._path.parent, self._path.name, flags=os.O_WRONLY)
         record = _HEAD.pack(len(content), zlib.crc32(content)) + content
         os.pwrite(self._descriptor, record, index * self._slot_bytes)
 
@@ -50,7 +52,7 @@ def read_slots(path: Path, slot_bytes: int) -> dict[int, bytes]:
     """The whole ones that hold something, by place. {} for a file that is not there; never raises OSError."""
     found: dict[int, bytes] = {}
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = files.open_file(path.parent, path.name)
     except OSError:
         return found
     try:

@@ -7,20 +7,28 @@ start and depth the later one counts. One that stays null was cut off: its proce
 
 from __future__ import annotations
 
-import os
 import re
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
-_FILE = re.compile(r"spans-attempt-(\d+)-rank-(\d+)\.jsonl")
+from quarterdeck import files
+from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, UnixNs
+from quarterdeck.store.lines import Lines, TooLong
+
+_FILE = re.compile(rf"spans-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.jsonl")
+_LINES = 200_000
+"""Of a file; a rank keeps 10,000 spans of an attempt."""
 
 
 class Span(msgspec.Struct, frozen=True):
     name: str
-    start_unix_ns: int
-    end_unix_ns: int | None
-    depth: int
+    start_unix_ns: UnixNs
+    end_unix_ns: UnixNs | None
+    depth: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)]
     """Number of spans of the same thread around it."""
 
 
@@ -30,12 +38,8 @@ def spans_name(attempt: int, rank: int) -> str:
 
 def span_files(folder: Path) -> list[tuple[int, int, Path]]:
     """(attempt, rank, path). Never raises OSError."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    found = ((_FILE.fullmatch(name), folder / name) for name in names)
-    return sorted((int(known[1]), int(known[2]), path) for known, path in found if known)
+    found = (_FILE.fullmatch(name) for name in files.names_in(folder))
+    return sorted((int(known[1]), int(known[2]), folder / known[0]) for known in found if known)
 
 
 def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
@@ -45,15 +49,10 @@ def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
 
 def spans_in(path: Path) -> list[Span]:
     """In order of their starts. Damaged lines are left out; never raises OSError."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
     latest: dict[tuple[str, int, int], Span] = {}
-    for line in lines:
-        try:
-            span = msgspec.json.decode(line, type=Span)
-        except msgspec.DecodeError:
-            continue
-        latest[span.name, span.start_unix_ns, span.depth] = span
+    with suppress(OSError, TooLong):
+        for line in islice(Lines(path.parent, path.name).new(with_rest=True), _LINES):
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                span = msgspec.json.decode(line, type=Span)
+                latest[span.name, span.start_unix_ns, span.depth] = span
     return sorted(latest.values(), key=lambda span: (span.start_unix_ns, span.depth))

@@ -20,6 +20,11 @@ class Timeline:
     def ended(self) -> bool:
         return self.last is not None and self.last.state in TERMINAL
 
+    @property
+    def attempts(self) -> list[int]:
+        """Those in which a rank has ended."""
+        return sorted(self._outcomes)
+
     def take(self, event: Event) -> None:
         self.attempt = max(self.attempt, event.attempt)
         match event:

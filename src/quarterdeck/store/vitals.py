@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from quarterdeck.bounds import Count, Rank, UnixNs
 from quarterdeck.store.slots import Slots, read_slots
 
 VITALS = "vitals.bin"
@@ -17,18 +18,18 @@ _SLOT_BYTES = 512
 class Vitals(msgspec.Struct, frozen=True):
     """Of one rank. None is not known: no GPU, no driver library, a process that has just begun."""
 
-    rank: int
-    time_unix_ns: int
+    rank: Rank
+    time_unix_ns: UnixNs
     cpu_percent: float | None = None
     """Of one core; more than 100 with several threads. With the worker's children."""
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
     """Resident, with the worker's children; pages that they share count for each."""
-    memory_limit_bytes: int | None = None
+    memory_limit_bytes: Count | None = None
     """The machine's memory, or less where a cgroup allows less."""
     gpu_percent: float | None = None
-    gpu_memory_bytes: int | None = None
+    gpu_memory_bytes: Count | None = None
     """Of the whole device, whoever uses it."""
-    gpu_memory_limit_bytes: int | None = None
+    gpu_memory_limit_bytes: Count | None = None
 
 
 def write_vitals(folder: Path, vitals: list[Vitals]) -> None:
@@ -47,7 +48,7 @@ def read_vitals(folder: Path) -> dict[int, Vitals]:
     for content in read_slots(folder / VITALS, _SLOT_BYTES).values():
         try:
             one = msgspec.json.decode(content, type=Vitals)
-        except msgspec.DecodeError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
         found[one.rank] = one
     return dict(sorted(found.items()))
