@@ -1,5 +1,5 @@
 """Pickles of strangers, without running anything of theirs: torch.save files with `weights_only`, and the
-`.metadata` of torch.distributed.checkpoint with a reader that knows a dozen names. Used by `loading`.
+`.metadata` of torch.distributed.checkpoint with the reader of `standins`. Used by `loading`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.standins import NAMES, first_line, is_tensor, read_metadata
 from quarterdeck.checkpointing.stored import Chunk, Pieces, Stored
 
 _ZIP = b"PK\x03\x04"
-_METADATA = "torch.distributed.checkpoint.metadata"
-_ALLOWED = {
-    _METADATA: {
-        "Metadata", "MetadataIndex", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata",
-        "TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING",
-    },
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-    "torch": {"Size", "device"},
-    "torch.serialization": {"_get_layout"},
-    "collections": {"OrderedDict"},
-    "pathlib": {"PosixPath", "PurePosixPath"},
-    "pathlib._local": {"PosixPath", "PurePosixPath"},
-}  # fmt: skip
-
 _PLAIN = re.compile(
     r"torch\.(_utils\._rebuild_(tensor_v2|parameter)|\w+Storage|storage\.\w+Storage|Size|device"
     r"|serialization\._get_layout|(u?int|b?float|complex)\d+|bool|strided)"
@@ -53,7 +40,7 @@ def load_pt(path: Path, trust: bool = False) -> Any:
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{path} is missing") from None
     except Exception as error:
-        raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
+        raise DamagedCheckpoint(f"{path} cannot be read: {first_line(error)}") from None
 
 
 def read_dcp(folder: Path) -> tuple[dict[str, Stored], dict[str, tuple[str, ...]], dict[str, Any]]:
@@ -62,20 +49,20 @@ def read_dcp(folder: Path) -> tuple[dict[str, Stored], dict[str, tuple[str, ...]
 
     Raises UntrustedCheckpoint and DamagedCheckpoint.
     """
-    described = _read_metadata(folder / ".metadata")
+    described = read_metadata(folder / ".metadata")
     try:
         places = _places(described)
         tensors: dict[str, Stored] = {}
         others: dict[str, Any] = {}
         for name, item in described.state_dict_metadata.items():
-            if type(item).__name__ == "TensorStorageMetadata":
+            if is_tensor(item):
                 tensors[name] = _pieces(folder, name, item, places)
             else:
                 others[name] = _lazy(folder, places[name, None])
         paths = described.planner_data or {}
         return tensors, {name: _path(name, paths) for name in described.state_dict_metadata}, others
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpoint(f"{folder}/.metadata cannot be read: {_first_line(error)}") from None
+        raise DamagedCheckpoint(f"{folder}/.metadata cannot be read: {first_line(error)}") from None
 
 
 def _is_zip(path: Path) -> bool:
@@ -88,7 +75,7 @@ def _refused(path: Path) -> UntrustedCheckpoint | DamagedCheckpoint:
     try:
         needs = _foreign_names(path)
     except Exception as error:  # whatever the bytes make of the readers
-        return DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}")
+        return DamagedCheckpoint(f"{path} cannot be read: {first_line(error)}")
     return UntrustedCheckpoint(str(path), needs)
 
 
@@ -122,8 +109,7 @@ def _pickle_in(path: Path) -> bytes:
 
 
 def _is_allowed(name: str) -> bool:
-    module, _, last = name.rpartition(".")
-    return last in _ALLOWED.get(module, ()) or (module == "torch" and bool(_PLAIN.fullmatch(name)))
+    return name in NAMES or (name.startswith("torch.") and bool(_PLAIN.fullmatch(name)))
 
 
 def named_in(pickled: bytes) -> list[str]:
@@ -133,47 +119,19 @@ def named_in(pickled: bytes) -> list[str]:
 
 
 def _all_named_in(pickled: bytes) -> list[str]:
-    found, texts = [], ["", ""]
+    """A text that was there before comes out of the pickle's memo the second time."""
+    found: list[str] = []
+    memo: dict[Any, Any] = {}
+    below, top = None, None
     for code, argument, _ in pickletools.genops(pickled):
-        if isinstance(argument, str) and code.name != "GLOBAL":
-            texts = [texts[-1], argument]
-        elif code.name == "GLOBAL":
+        if code.name == "GLOBAL":
             found.append(str(argument).replace(" ", "."))
         elif code.name == "STACK_GLOBAL":
-            found.append(".".join(texts))
-    return found
-
-
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        super().__init__(file)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        import torch
-
-        known = name in _ALLOWED.get(module, ())
-        if not known and module == "torch" and "." not in name:
-            kinds = (torch.dtype, torch.layout, torch.memory_format)
-            known = isinstance(getattr(torch, name, None), kinds)
-        if not known:
-            raise UntrustedCheckpoint(str(self._path), [f"{module}.{name}"])
-        return super().find_class(module, name)
-
-
-def _read_metadata(path: Path) -> Any:
-    import torch.distributed.checkpoint.metadata
-
-    try:
-        found = _Reader(io.BytesIO(path.read_bytes()), path).load()
-    except UntrustedCheckpoint:
-        raise
-    except FileNotFoundError:
-        raise DamagedCheckpoint(f"{path} is missing") from None
-    except Exception as error:
-        raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
-    if not isinstance(found, torch.distributed.checkpoint.metadata.Metadata):
-        raise DamagedCheckpoint(f"{path} holds no description of a checkpoint")
+            found.append(f"{below}.{top}")
+        if code.name == "MEMOIZE" or code.name.endswith("PUT"):
+            memo[len(memo) if argument is None else argument] = top
+        elif code.stack_after:
+            below, top = top, memo.get(argument) if code.name.endswith("GET") else argument
     return found
 
 
@@ -213,7 +171,7 @@ def _lazy(folder: Path, info: Any) -> Any:
             data.seek(0)
             raise _refused_item(path, data) from None
         except Exception as error:
-            raise DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}") from None
+            raise DamagedCheckpoint(f"{path} cannot be read: {first_line(error)}") from None
 
     return read
 
@@ -224,13 +182,9 @@ def _refused_item(path: Path, data: IO[bytes]) -> UntrustedCheckpoint | DamagedC
     try:
         needs = torch.serialization.get_unsafe_globals_in_checkpoint(data)
     except Exception as error:
-        return DamagedCheckpoint(f"{path} cannot be read: {_first_line(error)}")
+        return DamagedCheckpoint(f"{path} cannot be read: {first_line(error)}")
     return UntrustedCheckpoint(str(path), sorted(needs))
 
 
 def _path(name: str, paths: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(part) for part in paths.get(name) or (name,))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -7,6 +7,8 @@ writing can go on in a thread while the training loop uses the process group.
 
 from __future__ import annotations
 
+import enum
+import io
 import math
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,7 +121,18 @@ def metadata(pieces: Sequence[Piece]) -> bytes:
         index = MetadataIndex(name, piece.offsets, len(chunks) - 1)
         storage[index] = _StorageInfo(piece.file, piece.offset, piece.length)
     paths = {".".join(piece.path): piece.path for piece in pieces}
-    return pickle.dumps(Metadata(known, paths, storage, StorageMeta(), "1.0.0"))
+    file = io.BytesIO()
+    _ByValue(file).dump(Metadata(known, paths, storage, StorageMeta(), "1.0.0"))
+    return file.getvalue()
+
+
+class _ByValue(pickle.Pickler):
+    """Python 3.11.2, Debian 12's, would write `getattr` for a member of an enum, which careful readers
+    refuse.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        return (type(value), (value.value,)) if isinstance(value, enum.Enum) else NotImplemented
 
 
 def _tensor_metadata(piece: Piece) -> Any:
