@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from quarterdeck.saving import load_checkpoint, save_checkpoint
     from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 _HOMES = {
     "checkpointing.flyte": ("PyTorchCheckpoint",),
