@@ -31,6 +31,7 @@ from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.checkpointing.saver import Order
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
+from quarterdeck.modes import without_inference_mode
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import RunHeader, read_header
 
@@ -101,9 +102,10 @@ def save_checkpoint(
     )
 
     def captured() -> Captured:
-        taken = capture.capture(model, optimizer, scheduler, extra)
-        taken.own = capture.own(rng, sampler)
-        return taken
+        with without_inference_mode():
+            taken = capture.capture(model, optimizer, scheduler, extra)
+            taken.own = capture.own(rng, sampler)
+            return taken
 
     writing.saver.save(order, captured, wait)
     if directory is None:

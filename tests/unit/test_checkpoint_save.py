@@ -184,7 +184,7 @@ class Kind(Enum):
         ({Kind.A: 1}, "the key", "hyperparameters="),
         ((1, Path("x")), "extra[1] is pathlib.PosixPath", "hyperparameters="),
         ({"x": __import__("numpy").float64(1)}, "extra['x'] is numpy.float64", ".item()"),
-        (torch.empty(3, device="meta"), "extra is torch.Tensor", "to_empty"),
+        (torch.empty(3, device="meta"), "extra is a tensor on the meta device", "to_empty"),
     ],
 )
 def test_what_could_not_be_loaded_is_refused_by_name(

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from quarterdeck.modes import without_modes
+
 Tagged = dict[str, Any]
 MOST_ITEMS = 100_000
 """Of an array or tensor among hyperparameters; a larger one is data."""
@@ -107,7 +109,8 @@ def _read_tensor(items: Any, data: Tagged) -> Any:
     import torch
 
     name = _checked(data["dtype"], _TORCH_NAME)
-    return torch.tensor(_parsed(items, name), dtype=vars(torch)[name]).reshape(data["shape"])
+    with without_modes():
+        return torch.tensor(_parsed(items, name), dtype=vars(torch)[name]).reshape(data["shape"])
 
 
 def _parsed(items: Any, dtype: str) -> Any:

@@ -80,9 +80,9 @@ def _model(model: Any) -> Captured:
         raise UsageError(
             f"A checkpoint is saved of a module, or of a dict of tensors, not of {type(model).__name__}."
         )
-    aliases = modules.aliases(tensors)
     for name, tensor in tensors.items():
         _check_tensor(name, tensor)
+    aliases = modules.aliases(tensors)
     module = model if isinstance(model, torch.nn.Module) else None
     captured = Captured(
         {name: tensor for name, tensor in tensors.items() if name not in aliases},
@@ -96,14 +96,12 @@ def _model(model: Any) -> Captured:
 
 
 def _check_tensor(name: str, tensor: torch.Tensor) -> None:
-    if tensor.is_meta:
+    found = values.unkept(tensor)
+    if found is not None:
+        raise UsageError(f"model.{name} is {found[0]}.", f"{found[1]} A buffer may also be persistent=False.")
+    if tensor.dtype not in dtypes():
         raise UsageError(
-            f"model.{name} is on the meta device: it has no data that could be saved.",
-            "Give the module memory with model.to_empty(device=...), and values.",
-        )
-    if tensor.dtype not in dtypes() or str(tensor.layout) != "torch.strided" or tensor.is_quantized:
-        raise UsageError(
-            f"model.{name} is a tensor of {tensor.dtype}, {tensor.layout}, which safetensors cannot carry.",
+            f"model.{name} is a tensor of {tensor.dtype}, which safetensors cannot carry.",
             "Give it as extra={...}, or make the buffer persistent=False.",
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from quarterdeck.checkpointing.problems import DamagedCheckpoint
+from quarterdeck.modes import without_modes
 
 if TYPE_CHECKING:
     import torch
@@ -89,11 +90,12 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     start, slots, metadata = _read_header(path)
     size = path.stat().st_size - start
-    if not size:
-        return {slot.name: torch.empty(slot.shape, dtype=slot.dtype) for slot in slots}, metadata
-    storage: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=start + size)
-    block = torch.empty(0, dtype=torch.uint8).set_(storage)[start:]
-    return {slot.name: _mapped(block, slot) for slot in slots}, metadata
+    with without_modes():
+        if not size:
+            return {slot.name: torch.empty(slot.shape, dtype=slot.dtype) for slot in slots}, metadata
+        storage: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=start + size)
+        block = torch.empty(0, dtype=torch.uint8).set_(storage)[start:]
+        return {slot.name: _mapped(block, slot) for slot in slots}, metadata
 
 
 def _mapped(block: torch.Tensor, slot: Slot) -> torch.Tensor:

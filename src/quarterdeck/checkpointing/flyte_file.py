@@ -28,6 +28,7 @@ from quarterdeck.checkpointing import classes, hyperparameters
 from quarterdeck.checkpointing.flyte_checks import MODULE, OPTIMIZER
 from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
 from quarterdeck.errors import UsageError
+from quarterdeck.modes import without_modes
 
 _RECORD = ".quarterdeck/hyperparameters.json"
 _RECORD_LIMIT_BYTES = 64 << 20
@@ -67,7 +68,8 @@ def read(path: Path, trust: bool, map_location: Any) -> dict[str, Any]:
 
     place = _to_here if map_location == "auto" else map_location
     try:
-        flat = torch.load(path, map_location=place, weights_only=not trust)
+        with without_modes():
+            flat = torch.load(path, map_location=place, weights_only=not trust)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of damage there are as many as torch has lines that read

@@ -22,6 +22,7 @@ from quarterdeck.checkpointing.problems import DamagedCheckpoint
 from quarterdeck.checkpointing.sources import Source, open_foreign, opened, own_of
 from quarterdeck.checkpointing.stored import whole
 from quarterdeck.errors import UsageError
+from quarterdeck.modes import without_inference_mode, without_modes
 
 __all__ = ["Loaded", "Request", "load"]
 
@@ -138,12 +139,13 @@ def _load(checkpoint: Checkpoint, request: Request) -> Loaded:
 def _apply(source: Source, request: Request, loaded: Loaded) -> Loaded:
     """Reads and checks all of it, then changes the first thing."""
     into = _sorted_out(request.into)
-    loaded.extra = _detached(source.read("extra"), request.map_location)
-    changes = _changes(source, request, into)
-    if not into:
-        device = request.map_location or "cpu"
-        loaded.model = {name: whole(stored).to(device, copy=True) for name, stored in source.tensors.items()}
-        loaded.model.update({name: loaded.model[first] for name, first in source.aliases.items()})
+    with without_modes():
+        loaded.extra = _detached(source.read("extra"), request.map_location)
+        changes = _changes(source, request, into)
+        if not into:
+            device = request.map_location or "cpu"
+            loaded.model = {name: whole(it).to(device, copy=True) for name, it in source.tensors.items()}
+            loaded.model.update({name: loaded.model[first] for name, first in source.aliases.items()})
     for change in changes:
         change()
     return loaded
@@ -156,15 +158,22 @@ def _changes(source: Source, request: Request, into: Mapping[str, Any]) -> list[
         changes.append(lambda: module.load_state_dict(values, strict=False))
     if (optimizer := into.get("optimizer")) is not None:
         state = optimizer_values(source, optimizer, module)
-        changes.append(lambda: optimizer.load_state_dict(state))
+        changes.append(lambda: _as_its_own(optimizer, state))
     if (scheduler := into.get("scheduler")) is not None:
         kept = source.read("scheduler")
         if kept is None:
             raise UsageError(f"{source.path} was saved without a scheduler.", "Leave it out of into=(...).")
-        changes.append(lambda: scheduler.load_state_dict(_detached(kept)))
+        schedule = _detached(kept)
+        changes.append(lambda: scheduler.load_state_dict(schedule))
     if request.rng or "sampler" in into:
         changes += _own_changes(source, request, into.get("sampler"))
     return changes
+
+
+def _as_its_own(optimizer: Any, state: dict[str, Any]) -> None:
+    """It keeps what it makes of the state, also for steps outside of the user's inference mode."""
+    with without_inference_mode():
+        optimizer.load_state_dict(state)
 
 
 def _own_changes(source: Source, request: Request, sampler: Any) -> list[Callable[[], Any]]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
 from quarterdeck.checkpointing.standins import NAMES, first_line, is_tensor, read_metadata
 from quarterdeck.checkpointing.stored import Chunk, Pieces, Stored
+from quarterdeck.modes import without_modes
 
 _ZIP = b"PK\x03\x04"
 _PLAIN = re.compile(
@@ -34,7 +35,8 @@ def load_pt(path: Path, trust: bool = False) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
+        with without_modes():
+            return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
     except pickle.UnpicklingError:
         raise _refused(path) from None
     except FileNotFoundError:
@@ -166,7 +168,8 @@ def _lazy(folder: Path, info: Any) -> Any:
             with path.open("rb") as file:
                 file.seek(offset)
                 data = io.BytesIO(file.read(length))
-            return torch.load(data, map_location="cpu", weights_only=True)
+            with without_modes():
+                return torch.load(data, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             data.seek(0)
             raise _refused_item(path, data) from None

@@ -16,6 +16,7 @@ from quarterdeck.checkpointing.manifest import TENSORS, File, Summary, TensorInf
 from quarterdeck.checkpointing.places import Draft
 from quarterdeck.checkpointing.sink import Sink
 from quarterdeck.checkpointing.staging import Staging
+from quarterdeck.modes import without_modes
 
 if TYPE_CHECKING:
     import torch
@@ -101,12 +102,10 @@ def own_name(rank: int) -> str:
 
 def take(staging: Staging, captured: Captured, rank: int, leads: bool) -> Snapshot:
     """The copy. When it returns, the state may change."""
-    import torch
-
     staging.begin()
     found = Snapshot(rank, leads, captured.sharded, captured.summary, captured.aliases)
     found.optimizer_names = captured.optimizer_names
-    with torch.no_grad():
+    with without_modes():
         if captured.sharded:
             pieces = sharded.local_pieces(captured.tensors, captured.pieces, leads)
             copies = staging.pieces({name: piece.tensor for name, piece in pieces.items()})

@@ -26,8 +26,13 @@ class Staging:
         self._used: set[Any] = set()
         self._views: tuple[list[Slot], list[torch.Tensor]] = ([], [])
         self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._is_whole = True
 
     def begin(self) -> None:
+        if not self._is_whole:  # the copy before came to nothing, and what it leaves is nobody's
+            self._kept.clear()
+            self._views = ([], [])
+        self._is_whole = False
         self._used.clear()
         self._pairs.clear()
 
@@ -67,6 +72,7 @@ class Staging:
         if "flat" not in self._used:
             self._views = ([], [])
         self._kept = {key: memory for key, memory in self._kept.items() if key in self._used}
+        self._is_whole = True
 
     def _own(self, key: Any, tensor: torch.Tensor) -> torch.Tensor:
         memory = self._memory(key, tuple(tensor.shape), tensor.dtype, tensor.is_cuda)
@@ -81,6 +87,6 @@ class Staging:
         if kept is None or (kept.shape, kept.dtype, kept.is_pinned() if pinned else False) != (
             torch.Size(shape), dtype, pinned,
         ):  # fmt: skip
-            kept = torch.empty(tuple(shape), dtype=dtype, pin_memory=pinned)
+            kept = torch.empty(tuple(shape), dtype=dtype, device="cpu", pin_memory=pinned)
             self._kept[key] = kept
         return kept

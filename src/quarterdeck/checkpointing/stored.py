@@ -72,7 +72,7 @@ class Pieces:
     def read(self, offsets: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
         import torch
 
-        found = torch.empty(tuple(sizes), dtype=self.dtype)
+        found = torch.empty(tuple(sizes), dtype=self.dtype, device="cpu")
         for chunk in self._chunks:
             common = _overlap((offsets, sizes), (chunk.offsets, chunk.sizes))
             if common is None:

@@ -102,7 +102,7 @@ def copy_to_host(tensor: Any) -> tuple[Any, Arrival]:
     """A tensor in pinned memory, and when it will hold the value."""
     torch = sys.modules["torch"]
     source = tensor.detach().reshape(())
-    host = torch.empty((), dtype=source.dtype, pin_memory=True)
+    host = torch.empty((), dtype=source.dtype, device="cpu", pin_memory=True)
     host.copy_(source, non_blocking=True)
     return host, torch.cuda.current_stream(tensor.device).record_event()
 

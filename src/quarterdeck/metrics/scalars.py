@@ -69,6 +69,8 @@ def _advice(name: str, value: Any) -> str:
         return (
             f"qd.log takes one level of dicts, and {name!r} is a dict in a dict. Name its numbers one by one."
         )
+    if getattr(value, "is_meta", False) is True:
+        return f"qd.log takes numbers, and {name!r} is on the meta device, without a value."
     if shape is not None and len(shape):
         text = " x ".join(str(size) for size in shape)
         return f"qd.log takes single numbers, and {name!r} is a {kind} of {text}. Log its .mean(), for one."

@@ -137,7 +137,11 @@ def load_storage(buffer: Any, was_on_gpu: bool) -> Any:
     import torch
 
     size = memoryview(buffer).nbytes
-    flat = torch.frombuffer(buffer, dtype=torch.uint8) if size else torch.empty(0, dtype=torch.uint8)
+    flat = (
+        torch.frombuffer(buffer, dtype=torch.uint8)
+        if size
+        else torch.empty(0, dtype=torch.uint8, device="cpu")
+    )
     storage = (flat.clone() if isinstance(buffer, bytearray) else flat).untyped_storage()
     if was_on_gpu and torch.cuda.is_available():
         return storage.cuda(torch.cuda.current_device())
@@ -155,6 +159,14 @@ def load_typed_storage(storage: Any, dtype: Any) -> Any:
 
     typed: Any = torch.storage.TypedStorage
     return typed(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def load_other_tensor(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """As torch itself makes one again, but where its parts are: a default device would be a sparse one's."""
+    import torch
+
+    with torch._C.DisableTorchFunction():
+        return function(*args)
 
 
 def load_tensor(

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from quarterdeck.errors import text_of
+from quarterdeck.modes import without_inference_mode
 from quarterdeck.payload import loaders
 from quarterdeck.payload.references import global_names, is_filled
 from quarterdeck.payload.travel import TravelTable
@@ -73,7 +74,7 @@ def loads(
 
     Raises `travel.Gone` for a reference to an object that has died meanwhile, and what unpickling raises.
     """
-    with loaders.receiving(namespace, table), _NoExit("unpickled"):
+    with loaders.receiving(namespace, table), without_inference_mode(), _NoExit("unpickled"):
         imports, values = pickle.loads(data, buffers=buffers)
         loaders.import_modules(imports)
     result: dict[str, object] = values
@@ -84,7 +85,7 @@ def load_function(data: bytes) -> Callable[..., Any]:
     """A function pickled alone, by `dumps_function` or by plain cloudpickle. The former, inside
     `loaders.receiving` with the buffers that came with it.
     """
-    with _NoExit("unpickled"):
+    with without_inference_mode(), _NoExit("unpickled"):
         function: Callable[..., Any] = pickle.loads(data, buffers=loaders.function_buffers())
     return function
 
@@ -180,8 +181,8 @@ class PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_code(obj)
         if kind is types.CellType and id(obj) in self._cells:
             return _reduce_cell(obj)
-        if kind is self._tensor and _is_plain(obj):
-            return self._reduce_tensor(obj)
+        if kind is self._tensor:
+            return self._reduce_tensor(obj) if _is_plain(obj) else _reduce_other_tensor(obj)
         if kind is self._typed_storage and _is_reachable(obj._untyped_storage):
             return loaders.load_typed_storage, (self._held(obj._untyped_storage), obj.dtype)
         if kind is self._untyped_storage and _is_reachable(obj):
@@ -289,6 +290,11 @@ _FUNCTOOLS: dict[type, Callable[[Any], tuple[Any, ...] | None]] = {
     functools._lru_cache_wrapper: _reduce_lru_cache,
     functools.cached_property: _reduce_cached_property,
 }
+
+
+def _reduce_other_tensor(tensor: Any) -> tuple[Any, ...]:
+    function, args, *rest = tensor.__reduce_ex__(5)
+    return loaders.load_other_tensor, (function, args), *rest
 
 
 def _is_scattered(array: Any) -> bool:
