@@ -1,4 +1,4 @@
-"""Modes of torch that a cell leaves on, or that the notebook is in: values travel, metrics and decks are kept,
+"""Modes of torch that a cell leaves on, or that the notebook is in: values travel, metrics are kept,
 checkpoints come and go, and the group is repaired after a fault, as ever.
 """
 
