@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
+from quarterdeck.checkpointing.marks import put
 from quarterdeck.checkpointing.paths import DELETED, OLD, TMP, is_listed, replaced
 from quarterdeck.checkpointing.sink import Sink
 
@@ -55,6 +56,10 @@ class LocalContents:
             path.touch()
         else:
             path.unlink(missing_ok=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        put(Path(self._folder, name), data)
+        os.utime(os.path.dirname(self._folder))
 
 
 class LocalDraft:
@@ -140,8 +145,9 @@ class LocalPlace:
         os.rename(self.contents(name).path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def in_the_making(self) -> bool:
-        return any(_is_held(self._folder / entry) for entry in self._entries() if entry.endswith(TMP))
+    def in_the_making(self) -> set[str]:
+        drafts = [entry for entry in self._entries() if entry.endswith(TMP)]
+        return {entry for entry in drafts if _is_held(self._folder / entry)}
 
     def _entries(self) -> list[str]:
         try:

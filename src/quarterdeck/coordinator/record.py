@@ -73,7 +73,7 @@ class RunRecord:
 
     def saving(self) -> bool:
         """Whether a rank is writing a checkpoint of the run."""
-        return place_of(self.folder / "checkpoints").in_the_making()
+        return bool(place_of(self.folder / "checkpoints").in_the_making())
 
     @property
     def notice(self) -> str:
