@@ -99,7 +99,6 @@ def save_checkpoint(
         ranks,
         outline(model, optimizer, scheduler, extra) if world_size > 1 else {},
         _collectives(),
-        _answers(context),
         keep_last,
         keep_best,
     )
@@ -160,10 +159,10 @@ def load_checkpoint(
     def asked(place: Place, question: str) -> Asked:
         attempt = _attempt(context, place, rank, world_size)
         if attempt is None:
-            return Asked(_answers(context), place.path)
+            return Asked(place.path)
         wait_for_all(attempt)
         key = attempt.place_of(question, _collectives())
-        return Asked(_answers(context), place.path, key, -1 if attempt.step is None else attempt.step)
+        return Asked(place.path, attempt.answers, key, -1 if attempt.step is None else attempt.step)
 
     _attempt(context, own, rank, world_size)
     for attempt in attempts():
@@ -217,15 +216,14 @@ def _place(context: Context, directory: str | os.PathLike[str] | None) -> Place:
 
 
 def _attempt(context: Context, place: Place, rank: int, world_size: int) -> Attempt | None:
-    """None for one rank alone: it has nobody to agree with."""
+    """None for one rank alone: it has nobody to agree with. What was answered lies in the run's own folder,
+    also where it looks in another one: that may be nobody's to write into.
+    """
     if world_size < 2:
         return None
-    return attempt_in(_saves(context, place) / _key(context), rank, world_size)
-
-
-def _answers(context: Context) -> Path:
-    """Of the run, also where it looks in another folder: that one may be nobody's to write into."""
-    return context.run_dir / "checkpoints" / SAVES / _key(context) / ANSWERS
+    key = _key(context)
+    answers = context.run_dir / "checkpoints" / SAVES / key / ANSWERS
+    return attempt_in(_saves(context, place) / key, answers, rank, world_size)
 
 
 def _collectives() -> int:

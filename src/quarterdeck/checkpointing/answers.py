@@ -38,8 +38,8 @@ class Answer(msgspec.Struct):
 class Asked:
     """Where a rank is in its program when it asks."""
 
-    folder: Path
     place: str
+    folder: Path = Path()
     key: str = ""
     """"": nobody knows."""
     after: int = -1

@@ -53,8 +53,9 @@ class Kept(msgspec.Struct):
 class Attempt:
     """This rank's view of it. From any thread."""
 
-    def __init__(self, folder: Path, rank: int, world_size: int) -> None:
+    def __init__(self, folder: Path, answers: Path, rank: int, world_size: int) -> None:
         self.folder = folder
+        self.answers = answers
         self.rank = rank
         self.world_size = world_size
         self._own: Position | None = None
@@ -180,11 +181,11 @@ class Attempt:
         return self.folder / f"rank-{rank}"
 
 
-def attempt_in(folder: Path, rank: int, world_size: int) -> Attempt:
+def attempt_in(folder: Path, answers: Path, rank: int, world_size: int) -> Attempt:
     """The one of this process."""
     found = _attempts.get(folder)
     if found is None:
-        found = _attempts[folder] = Attempt(folder, rank, world_size)
+        found = _attempts[folder] = Attempt(folder, answers, rank, world_size)
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,9 +41,10 @@ class Joint:
         self._check_alone()
         return True
 
-    def join(self) -> None:
+    def join(self, check: Callable[[], None] = lambda: None) -> None:
         """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s; and
-        at once where other ranks save a state of theirs as this step.
+        at once where other ranks save a state of theirs as this step, or `check` says that it makes no sense
+        to wait.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._check_alone()
@@ -51,9 +52,11 @@ class Joint:
         polls = Polls()
         while missing := [rank for rank in self._ranks if not self._mark("joined", rank).exists()]:
             self._check()
+            check()
             if polls.elapsed_s > JOIN_LIMIT_S:
                 raise CheckpointError(self._not_joined(missing))
             polls.pause()
+        check()
         self._check()  # a rank that came too late finds that another one has given up
         if self.leads:
             self._forget_earlier()

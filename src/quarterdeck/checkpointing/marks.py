@@ -49,12 +49,14 @@ def read(path: Path) -> bytes | None:
         return None
 
 
-def hold(path: Path) -> int:
-    """A descriptor of the file, locked for this process; a child that it forks does not hold it."""
+def hold(path: Path, wait: bool = False) -> int:
+    """A descriptor of the file, locked for this process; a child that it forks does not hold it. Without
+    `wait` another process that holds it already does so for both.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     _held.add(descriptor)
-    with suppress(OSError):  # some network file systems
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
 
@@ -89,7 +91,7 @@ def alone(path: Path) -> Iterator[None]:
         if path in _inside:  # a signal handler, in the middle of it
             yield
             return
-        descriptor = hold(path)
+        descriptor = hold(path, wait=True)
         _inside.add(path)
         try:
             yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from quarterdeck.checkpointing import answers, keeping, marks, means, outline
 from quarterdeck.checkpointing.attempt import Attempt
@@ -38,7 +37,6 @@ class Order:
     outline: outline.Outline = field(default_factory=dict)
     met: int = 0
     """How many collectives all ranks have been in."""
-    answers: Path = Path()
     keep_last: int | None = None
     keep_best: str | None = None
 
@@ -122,22 +120,25 @@ def complete(order: Order, created_unix_ns: int) -> None:
 
 
 def follow_up(order: Order) -> None:
-    """After the checkpoint is complete: the metrics of ranks that have called since, and which ones are to
-    stay. Raises OSError.
-    """
+    """After the checkpoint is complete. Raises OSError."""
+    add_metrics(order)
+    tidy_up(order)
+
+
+def add_metrics(order: Order) -> None:
+    """Of ranks that have called since the checkpoint is complete. Raises OSError."""
     if order.offers is not None and order.attempt is not None:
         with marks.alone(order.attempt.folder / "lock"):
             checkpoint = Checkpoint(order.place, order.name)
             if checkpoint.valid and checkpoint.created_unix_ns == order.offers.done():
                 means.add(checkpoint.manifest, checkpoint.contents, order.offers.metrics())
-    tidy_up(order)
 
 
 def tidy_up(order: Order) -> None:
     """Remove what is not to stay, of what all ranks have passed. Raises OSError."""
     spared: set[int] = set()
     if (attempt := order.attempt) is not None:
-        names = answers.about_to_be_loaded(order.answers, order.place.path, attempt.is_open)
+        names = answers.about_to_be_loaded(attempt.answers, order.place.path, attempt.is_open)
         spared = attempt.unpassed() | {step for name in names if (step := step_of(name)) is not None}
         attempt.clear()
     keeping.prune(order.place, order.step, order.keep_last, order.keep_best, spared)

@@ -40,9 +40,13 @@ class Offers:
         self.step = step
 
     def put(self, rank: int, offer: Offer) -> None:
-        """Metrics that this rank has given before stay, but for those that come again. Raises OSError."""
+        """Metrics that this rank has given before stay, but for those that come again; a state that came to
+        nothing does not. Raises OSError.
+        """
         self._folder.mkdir(exist_ok=True)
         before = self._offer(rank)
+        if before is not None and before.digest != offer.digest and self.failure():
+            (self._folder / f"state-{before.digest}").unlink(missing_ok=True)
         metrics = offer.metrics if before is None else before.metrics | offer.metrics
         marks.put(self._folder / f"offer-{rank}", msgspec.json.encode(Offer(offer.digest, metrics)))
         (self._folder / f"state-{offer.digest}").touch()

@@ -62,9 +62,7 @@ class Saver:
             finally:
                 self._is_saving = False
             if wait:
-                self.flush()
-                if order.offers is not None and order.attempt is not None:
-                    offering.wait(order.offers, order.attempt)
+                self._wait(order)
 
     def _save(self, order: Order, capture: Callable[[], Captured]) -> None:
         self.flush()
@@ -74,6 +72,13 @@ class Saver:
             self._save_alone(order, capture)
         else:
             self._save_jointly(order, joint, capture)
+
+    def _wait(self, order: Order) -> None:
+        self.flush()
+        if order.offers is not None and order.attempt is not None:
+            offering.wait(order.offers, order.attempt)
+            self._told(order, partial(offering.add_metrics, order))
+            self.flush()
 
     def _offer(self, order: Order) -> None:
         if order.attempt is not None:  # one rank alone leaves nothing for the end
@@ -150,8 +155,7 @@ class Saver:
             return
         try:
             captured = capture()
-            joint.join()
-            offering.check(order)
+            joint.join(partial(offering.check, order))
             if joint.leads:
                 offering.claim(order)
             snapshot = take(self._staging, captured, order.rank, joint.leads)
@@ -181,12 +185,12 @@ class Saver:
             self._told(order, partial(offering.follow_up, order))
 
     def _told(self, order: Order, work: Callable[[], None]) -> None:
-        """An error of it goes to the next save."""
+        """Work beside the checkpoint, which is there; an error of it goes to the next save."""
         try:
             work()
         except OSError as error:
             self._error = CheckpointError(
-                f"The checkpoint of step {order.step} is saved, but older ones could not be removed: {error}"
+                f"The checkpoint of step {order.step} is saved, but not all that goes with it: {error}"
             )
 
     def report(self) -> None:
