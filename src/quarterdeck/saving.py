@@ -20,15 +20,18 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.checkpointing import capture, keeping, sharded
 from quarterdeck.checkpointing import saver as writing
+from quarterdeck.checkpointing.answers import Asked
+from quarterdeck.checkpointing.attempt import Attempt, attempt_in, attempts
 from quarterdeck.checkpointing.capture import Captured
 from quarterdeck.checkpointing.inherited import load_first
 from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
 from quarterdeck.checkpointing.loading import Loaded, Request
 from quarterdeck.checkpointing.manifest import Manifest, plain_metrics
-from quarterdeck.checkpointing.paths import SAVES, step_name
+from quarterdeck.checkpointing.offering import Order, wait_for_all
+from quarterdeck.checkpointing.outline import outline
+from quarterdeck.checkpointing.paths import ANSWERS, SAVES, step_name
 from quarterdeck.checkpointing.places import Place, place_of
 from quarterdeck.checkpointing.problems import CheckpointError
-from quarterdeck.checkpointing.saver import Order
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode
@@ -59,22 +62,25 @@ def save_checkpoint(
 
     The loop waits for a copy in memory only; writing goes on behind it, and the next save waits for this one.
     Until it is complete it does not count: whatever happens, the ones before it stay as they are. An error of
-    the writing is raised by the next save or at the end of the cell; `wait=True` waits and raises it here.
+    the writing is raised by the next save or at the end of the cell; `wait=True` waits and raises it here,
+    on every rank: on return this one finds the checkpoint, whoever has written it.
 
     Any rank may call it, all of them or `if rank == 0:`: the first one writes, the others return at once.
     Where every rank holds something of its own (a sharded model, `rng`, `sampler`) all have to call it,
     within 5 s. Ranks that hold different models without telling torch so (stages of a pipeline, made by hand)
-    look like copies of one: each of them needs a `directory` of its own.
+    each need a `directory` of its own: names or shapes that differ are an error, and no checkpoint.
 
     Args:
         model: a module, wrapped by DDP or torch.compile or not, sharded by `fully_shard` or not; or a dict of
             tensors.
-        metrics: numbers, for `keep_best` and `load_checkpoint("best:loss")`.
+        metrics: numbers, for `keep_best` and `load_checkpoint("best:loss")`. Of several ranks that give a
+            metric it is the mean: the checkpoint shows "mean of 2 of 4 ranks" where some did not.
         hyperparameters: a dict, dataclass or named tuple, also nested, with enums, paths and dates.
         extra: anything of plain values and tensors; `load_checkpoint` gives it back.
         keep_last: remove older ones of this folder but for so many; None keeps all.
         keep_best: also keep the best by this metric: "loss", or "max:acc" where higher is better. Without
-            `keep_last` all but the best and the newest are removed. Pinned ones always stay.
+            `keep_last` all but the best and the newest are removed. Pinned ones always stay, and those that
+            some rank has yet to offer: it may be about to give its metrics.
         rng: also the state of this rank's random generators (Python, numpy, torch, its GPU).
         sampler: also this rank's sampler: its `state_dict()`, or its epoch and generator.
         directory: a folder or an fsspec URL ("s3://bucket/run") instead of the run's own.
@@ -94,9 +100,10 @@ def save_checkpoint(
         _manifest(context, rank, world_size, epoch, metrics, hyperparameters),
         rank,
         world_size,
-        _key(context) if world_size > 1 else "",
-        _saves(context, place) if world_size > 1 else None,
+        _attempt(context, place, rank, world_size),
         ranks,
+        outline(model, optimizer, scheduler, extra) if world_size > 1 else {},
+        _collectives(),
         keep_last,
         keep_best,
     )
@@ -127,8 +134,9 @@ def load_checkpoint(
     """Bring state back: `if at := qd.load_checkpoint("latest", into=(model, optimizer)): first = at.step +
     1`.
 
-    On any number of ranks, whatever number saved it, sharded or not; each rank reads for itself. All of it is
-    checked before the first value changes. Nothing of a file is run: one that would need it is refused, by
+    On any number of ranks, whatever number saved it, sharded or not; each rank reads for itself. Which one is
+    "latest" or "best" is the same for all ranks that ask between the same two saves. All of it is checked
+    before the first value changes. Nothing of a file is run: one that would need it is refused, by
     name.
 
     Args:
@@ -149,10 +157,23 @@ def load_checkpoint(
     """
     writing.flush()
     context = current()
-    rank, _ = _in_the_world(context)
+    rank, world_size = _in_the_world(context)
     request = Request(into, rank, map_location, trust, strict, rng, verify)
     resume = context.resume_from if directory is None else None
-    return load_first(which, _place(context, directory), resume, request)
+    own = _place(context, directory)
+
+    def asked(place: Place, question: str) -> Asked:
+        attempt = _attempt(context, place, rank, world_size)
+        if attempt is None:
+            return Asked(place.path)
+        wait_for_all(attempt)
+        key = attempt.place_of(question, _collectives())
+        return Asked(place.path, attempt.answers, key, -1 if attempt.step is None else attempt.step)
+
+    _attempt(context, own, rank, world_size)
+    for attempt in attempts():
+        wait_for_all(attempt)
+    return load_first(which, own, resume, request, asked)
 
 
 def flush() -> None:
@@ -161,6 +182,11 @@ def flush() -> None:
     Raises CheckpointError, which names the checkpoint, if it could not be written.
     """
     writing.flush()
+
+
+def finish() -> None:
+    """As `flush`, at the end of a run: this process saves no more in it."""
+    writing.finish()
 
 
 def _step(step: Any) -> int:
@@ -207,6 +233,27 @@ def _make_place(context: Context) -> None:
         files.make_folder(context.run_dir, place.name)
     if place.is_symlink():
         raise CheckpointError(f"{place} is a link: nothing is saved through it. Give a directory= instead.")
+
+
+def _attempt(context: Context, place: Place, rank: int, world_size: int) -> Attempt | None:
+    """None for one rank alone: it has nobody to agree with. What was answered lies in the run's own folder,
+    also where it looks in another one: that may be nobody's to write into.
+    """
+    if world_size < 2:
+        return None
+    key = _key(context)
+    answers = context.run_dir / "checkpoints" / SAVES / key / ANSWERS
+    return attempt_in(_saves(context, place) / key, answers, rank, world_size)
+
+
+def _collectives() -> int:
+    """How many all ranks have been in: it tells where in their common program they are. 0: nobody knows."""
+    torch = sys.modules.get("torch")
+    dist: Any = torch.distributed if torch is not None else None
+    with suppress(RuntimeError, AttributeError):
+        if dist is not None and dist.is_available() and dist.is_initialized():
+            return int(dist.group.WORLD._get_sequence_number_for_group())
+    return 0
 
 
 def _saves(context: Context, place: Place) -> Path:

@@ -5,36 +5,54 @@ that it began with. Used by `quarterdeck.saving`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from quarterdeck.checkpointing.answers import Answer, Asked
 from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
-from quarterdeck.checkpointing.loading import Loaded, Request, load
+from quarterdeck.checkpointing.loading import Loaded, Request, find, folder_of_many, load, load_found
 from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.checkpointing.paths import is_listed, step_of
 from quarterdeck.checkpointing.places import Place, place_of
 
 
 def load_first(
-    which: str | int | os.PathLike[str] | Checkpoint, own: Place, resume: Path | None, request: Request
+    which: str | int | os.PathLike[str] | Checkpoint,
+    own: Place,
+    resume: Path | None,
+    request: Request,
+    asked: Callable[[Place, str], Asked],
 ) -> Loaded | None:
-    """As `load`. `resume`: a folder of checkpoints, or the one that the run began with."""
-    if resume is None or not _is_looked_for(which) or _has(own, which):
-        return load(which, own, request)
+    """`resume`: a folder of checkpoints, or the one that the run began with. `asked` tells where the rank is
+    when it asks a question at a place.
+    """
+    question = which if isinstance(which, str) and _is_asked(which) else ""
+    if not question and (many := folder_of_many(which)) is not None:
+        question, own, resume = "latest", many, None
+    if question:
+        answer = asked(own, question).once(question, lambda: _found(question, own, resume))
+        if answer.foreign:
+            return load(answer.foreign, own, request)
+        return load_found(question, answer, request)
+    if resume is not None and type(which) is int and not _has(own, which):
+        return load(which, place_of(resume if _holds_many(resume) else resume.parent), request)
+    return load(which, own, request)
+
+
+def _found(question: str, own: Place, resume: Path | None) -> Answer:
+    if resume is None or Checkpoints(own).valid:
+        return find(question, own)
     if _holds_many(resume):
-        return load(which, place_of(resume), request)
-    return load(which, place_of(resume.parent), request) if type(which) is int else load(resume, own, request)
+        return find(question, place_of(resume))
+    return Answer([], foreign=str(resume))
 
 
-def _is_looked_for(which: object) -> bool:
-    """Not a place of its own."""
-    if isinstance(which, str):
-        return which in ("latest", "best") or which.startswith("best:")
-    return type(which) is int
+def _is_asked(which: str) -> bool:
+    return which in ("latest", "best") or which.startswith("best:")
 
 
-def _has(own: Place, which: object) -> bool:
-    found = Checkpoints(own).valid
-    return any(checkpoint.step == which for checkpoint in found) if type(which) is int else bool(found)
+def _has(own: Place, step: int) -> bool:
+    return any(checkpoint.step == step for checkpoint in Checkpoints(own).valid)
 
 
 def _holds_many(resume: Path) -> bool:

@@ -1,5 +1,6 @@
-"""Which ranks take part in a save, and how far they are: small files in a folder that they share. Without
-collectives, so that a rank that never comes costs seconds and no hang. Used by `saver`.
+"""Which ranks take part in a save that each of them writes a part of, and how far they are: small files in a
+folder that they share. Without collectives, so that a rank that never comes costs seconds and no hang. Used
+by `saver`.
 
 Every rank holds a lock on its `joined-R` for as long as it works on the save; the lock ends with the process,
 and so tells a rank that died from one that is slow.
@@ -7,35 +8,18 @@ and so tells a rank that died from one that is slow.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck import files
+from quarterdeck.checkpointing.marks import Polls, hold, is_held, let_go, put
 from quarterdeck.checkpointing.problems import CheckpointError
 
 JOIN_LIMIT_S = 5.0
-_POLL_S = (0.0005, 0.02)
-
-
-def claim(saves: Path, name: str) -> bool:
-    """True for the first caller of all ranks and threads; False for the others."""
-    files.make_folders(saves)
-    try:
-        os.close(files.create(saves, name, flags=os.O_WRONLY | os.O_EXCL))
-        return True
-    except FileExistsError:
-        return False
-
-
-def release(saves: Path, name: str) -> None:
-    """The save came to nothing: the next one who offers the step may write it."""
-    (saves / name).unlink(missing_ok=True)
 
 
 class Joint:
@@ -59,35 +43,35 @@ class Joint:
         self._check_alone()
         return True
 
-    def join(self) -> None:
+    def join(self, check: Callable[[], None] = lambda: None) -> None:
         """Returns when all ranks are there. Raises CheckpointError, naming those that are not, after 5 s; and
-        at once where other ranks save a state of theirs as this step.
+        at once where other ranks save a state of theirs as this step, or `check` says that it makes no sense
+        to wait.
         """
         files.make_folders(self._folder)
         self._check_alone()
-        self._lock = files.create(self._folder, self._mark("joined").name, flags=os.O_WRONLY)
-        with suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        polls = _Polls()
+        self._lock = hold(self._mark("joined"))
+        polls = Polls()
         while missing := [rank for rank in self._ranks if not self._mark("joined", rank).exists()]:
             self._check()
+            check()
             if polls.elapsed_s > JOIN_LIMIT_S:
                 raise CheckpointError(self._not_joined(missing))
             polls.pause()
+        check()
         self._check()  # a rank that came too late finds that another one has given up
         if self.leads:
             self._forget_earlier()
 
     def _forget_earlier(self) -> None:
         """Who has joined this save has seen the end of those before."""
-        key = self._folder.name.rpartition("-step-")[0]
-        for folder in self._folder.parent.glob(f"{key}-step-*.all"):
+        for folder in self._folder.parent.glob("step-*.all"):
             if folder != self._folder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def offer(self, part: bytes) -> None:
         """This rank has written its part."""
-        _put(self._mark("part"), part)
+        put(self._mark("part"), part)
         if not self.leads:
             self._unlock()
 
@@ -99,7 +83,7 @@ class Joint:
 
     def complete(self) -> None:
         """The first rank, when the checkpoint is there."""
-        _put(self._folder / "done", b"")
+        put(self._folder / "done", b"")
         self._unlock()
 
     def wait_until_done(self) -> None:
@@ -110,14 +94,14 @@ class Joint:
         """Tell the others. Never raises."""
         with suppress(OSError):
             if self._folder.is_dir():
-                _put(self._mark("failed"), reason.encode("utf-8", "replace"))
+                put(self._mark("failed"), reason.encode("utf-8", "replace"))
         self._unlock()
 
     def _wait_for(self, mark: Path, rank: int) -> None:
-        polls = _Polls()
+        polls = Polls()
         while not mark.exists():
             self._check()
-            if rank != self._rank and not _is_held(self._mark("joined", rank)) and not mark.exists():
+            if rank != self._rank and not is_held(self._mark("joined", rank)) and not mark.exists():
                 self._check()
                 raise CheckpointError(f"rank {rank} ended while it was writing its part of step {self._step}")
             polls.pause()
@@ -154,42 +138,5 @@ class Joint:
 
     def _unlock(self) -> None:
         if self._lock >= 0:
-            with suppress(OSError):
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
-            os.close(self._lock)
+            let_go(self._lock)
             self._lock = -1
-
-
-class _Polls:
-    def __init__(self) -> None:
-        self._began_s = time.monotonic()
-        self._pause_s = _POLL_S[0]
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._began_s
-
-    def pause(self) -> None:
-        time.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 1.5, _POLL_S[1])
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    files.write(path.parent, path.name, content=data)
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return True  # no locks on this file system: nothing is known, so it is waited for
-    finally:
-        os.close(descriptor)

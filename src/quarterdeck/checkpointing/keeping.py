@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
-from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints, parse_metric
+from quarterdeck.checkpointing.listing import Checkpoints, best_of, parse_metric
 from quarterdeck.checkpointing.paths import step_name
 from quarterdeck.checkpointing.places import Place
 from quarterdeck.errors import UsageError
@@ -20,25 +21,22 @@ def check(keep_last: int | None, keep_best: str | None) -> None:
         parse_metric(keep_best)
 
 
-def prune(place: Place, newest: int, keep_last: int | None, keep_best: str | None) -> None:
+def prune(
+    place: Place, newest: int, keep_last: int | None, keep_best: str | None, spared: Collection[int] = ()
+) -> None:
     """Remove what neither asks for. The newest one, pinned and damaged ones stay, and what was not saved
-    under its name: a copy that somebody made. Raises OSError.
+    under its name: a copy that somebody made. Steps that are `spared` stay as well, and nothing else goes
+    because of their metrics: some rank has yet to give its own. Raises OSError.
     """
     if keep_last is None and keep_best is None:
         return
-    checkpoints = Checkpoints(place)
-    own = [checkpoint for checkpoint in checkpoints.valid if checkpoint.name == step_name(checkpoint.step)]
-    kept = {newest} | {checkpoint.step for checkpoint in own[-(keep_last or 1) :]}
-    if keep_best is not None and (best := _best(checkpoints, keep_best)) is not None:
+    valid = Checkpoints(place).valid
+    own = [checkpoint for checkpoint in valid if checkpoint.name == step_name(checkpoint.step)]
+    kept = {newest, *spared} | {checkpoint.step for checkpoint in own[-(keep_last or 1) :]}
+    judged = [checkpoint for checkpoint in valid if checkpoint.step not in spared]
+    if keep_best is not None and (best := best_of(judged, keep_best)) is not None:
         kept.add(best.step)
     for checkpoint in own:
         if checkpoint.step not in kept and not checkpoint.pinned:
             with suppress(FileNotFoundError):  # another rank, or somebody in the browser, was faster
                 place.remove(checkpoint.name)
-
-
-def _best(checkpoints: Checkpoints, metric: str) -> Checkpoint | None:
-    try:
-        return checkpoints.best(metric)
-    except UsageError:  # none of them has it yet
-        return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from quarterdeck.checkpointing.manifest import (
     Tensors,
     unseal,
 )
+from quarterdeck.checkpointing.means import shares, with_later
 from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.places import Contents, Place, place_of
 from quarterdeck.checkpointing.problems import DamagedCheckpoint
@@ -45,7 +46,7 @@ class Checkpoint:
         self._contents = place.contents(name)
         self.problem = ""
         try:
-            self.manifest = read_manifest(self._contents)
+            self.manifest = with_later(read_manifest(self._contents), self._contents)
         except DamagedCheckpoint as error:
             self.problem = str(error)
             self.manifest = Manifest(0, _step(name), 0, {})
@@ -65,7 +66,13 @@ class Checkpoint:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
+        """Each the mean over the ranks that gave it; see `shares`."""
         return {name: float(value) for name, value in self.manifest.metrics.items()}
+
+    @property
+    def shares(self) -> dict[str, str]:
+        """Of the metrics that not all ranks gave, which did: {"loss": "mean of 2 of 4 ranks"}."""
+        return shares(self.manifest)
 
     @cached_property
     def hyperparameters(self) -> Any:
@@ -142,7 +149,10 @@ class Checkpoint:
     def __repr__(self) -> str:
         if self.problem:
             return f"Checkpoint({self.path!r}, invalid: {self.problem})"
-        metrics = "".join(f", {name}={value:.6g}" for name, value in self.metrics.items())
+        shares = {name: f" ({share})" for name, share in self.shares.items()}
+        metrics = "".join(
+            f", {name}={value:.6g}{shares.get(name, '')}" for name, value in self.metrics.items()
+        )
         return f"Checkpoint(step={self.step}{metrics}, {self.size_bytes / 1e6:,.1f} MB, {self.path!r})"
 
 
@@ -172,13 +182,9 @@ class Checkpoints(Sequence[Checkpoint]):
         """ "loss" is better when lower, "max:acc" when higher; of equals the later. None if there is no
         checkpoint. Raises UsageError if there are, and none of them has a number for this metric.
         """
-        name, sign = parse_metric(metric)
-        ranked = [
-            (sign * checkpoint.metrics[name], -checkpoint.step, checkpoint)
-            for checkpoint in self.valid
-            if not math.isnan(checkpoint.metrics.get(name, math.nan))
-        ]
-        if not ranked and self.valid:
+        name, _ = parse_metric(metric)
+        best = best_of(self.valid, metric)
+        if best is None and self.valid:
             known = sorted({key for checkpoint in self.valid for key in checkpoint.metrics})
             hint = (
                 f"They have: {', '.join(known)}."
@@ -186,7 +192,7 @@ class Checkpoints(Sequence[Checkpoint]):
                 else "Give them: save_checkpoint(..., metrics={...})."
             )
             raise UsageError(f"No checkpoint in {self.path} has the metric {name!r}.", hint)
-        return min(ranked, key=lambda item: item[:2])[2] if ranked else None
+        return best
 
     def at(self, step: int) -> Checkpoint:
         """Raises UsageError if there is none, naming the nearest."""
@@ -212,6 +218,13 @@ class Checkpoints(Sequence[Checkpoint]):
     def __repr__(self) -> str:
         lines = [f"{len(self._all)} checkpoints in {self.path}", *(f"  {item!r}" for item in self._all[-10:])]
         return "\n".join(lines)
+
+
+def best_of(checkpoints: Iterable[Checkpoint], metric: str) -> Checkpoint | None:
+    """None if none of them has a number for it."""
+    name, sign = parse_metric(metric)
+    able = [one for one in checkpoints if not math.isnan(one.metrics.get(name, math.nan))]
+    return min(able, key=lambda one: (sign * one.metrics[name], -one.step), default=None)
 
 
 def parse_metric(metric: str) -> tuple[str, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck.checkpointing import capture
+from quarterdeck.checkpointing.answers import Answer
 from quarterdeck.checkpointing.fitting import module_values, optimizer_values
 from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
 from quarterdeck.checkpointing.manifest import MANIFEST
@@ -24,7 +25,7 @@ from quarterdeck.checkpointing.stored import whole
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode, without_modes
 
-__all__ = ["Loaded", "Request", "load"]
+__all__ = ["Loaded", "Request", "find", "folder_of_many", "load", "load_found"]
 
 _WRITING_LIMIT_S = 600.0
 
@@ -61,66 +62,78 @@ class Loaded:
         return f"Loaded(step={self.step}, {self.path!r})"
 
 
-def load(
-    which: str | int | os.PathLike[str] | Checkpoint, place: Place | None, request: Request
-) -> Loaded | None:
-    """`place` is where "latest", "best:..." and steps are looked for. See `quarterdeck.load_checkpoint`."""
+def load(which: int | str | os.PathLike[str] | Checkpoint, place: Place | None, request: Request) -> Loaded:
+    """One of which it is known which: itself, its path, or a step at `place`. See
+    `quarterdeck.load_checkpoint`.
+    """
     if isinstance(which, Checkpoint):
         return _load(which, request)
     if type(which) is int:
+        if place is None:
+            raise UsageError("There is no run here whose steps could be looked for.", "Give a path.")
         return _load(_there(place).at(which), request)
     text = os.fspath(which)  # type: ignore[arg-type]
-    if text == "latest":
-        return _load_latest(_there(place), request)
-    if text == "best" or text.startswith("best:"):
-        best = _there(place).best(text.partition(":")[2] or "loss")
-        return None if best is None else _load(best, request)
-    return _load_path(text, request)
+    path = Path(os.path.expanduser(text.removeprefix("file://")))
+    if is_url(text) or (path.is_dir() and not _is_foreign(path)):
+        return _load(_at(text.rstrip("/") if is_url(text) else str(path.resolve())), request)
+    source = open_foreign(path, request.trust)
+    return _apply(source, request, Loaded(str(path)))
 
 
-def _there(place: Place | None) -> Checkpoints:
-    """When nobody writes there any more: another rank may be just about to complete the latest."""
-    if place is None:
-        raise UsageError("There is no run here whose checkpoints could be looked for.", "Give a path.")
-    limit_s = time.monotonic() + _WRITING_LIMIT_S
-    while place.in_the_making() and time.monotonic() < limit_s:
-        time.sleep(0.01)
-    return Checkpoints(place)
+def find(which: str, place: Place) -> Answer:
+    """What "latest", or "best:...", is at `place`."""
+    found = _there(place)
+    if which == "latest":
+        passed_over = [f"{one.path} is passed over: {one.problem}." for one in found.invalid]
+        return Answer([one.path for one in reversed(found.valid)], passed_over)
+    best = found.best(which.partition(":")[2] or "loss")
+    return Answer([] if best is None else [best.path])
 
 
-def _load_latest(checkpoints: Checkpoints, request: Request) -> Loaded | None:
-    """The latest that is whole. Those that are not are named and passed over."""
-    for checkpoint in checkpoints.invalid:
-        _warn(f"{checkpoint.path} is passed over: {checkpoint.problem}.")
-    for checkpoint in reversed(checkpoints.valid):
+def load_found(which: str, answer: Answer, request: Request) -> Loaded | None:
+    """The first of them that is whole; of the latest, those that are not are named and passed over."""
+    for words in answer.passed_over:
+        _warn(words)
+    for path in answer.paths:
         try:
-            return _load(checkpoint, request)
+            return _load(_at(path), request)
         except DamagedCheckpoint as error:
-            _warn(f"{checkpoint.path} is passed over: {error}")
+            if which != "latest":
+                raise
+            _warn(f"{path} is passed over: {error}")
     return None
 
 
-def _load_path(text: str, request: Request) -> Loaded | None:
-    if is_url(text):
-        return _load_folder(text.rstrip("/"), request)
-    path = Path(os.path.expanduser(text.removeprefix("file://")))
-    if path.is_dir() and not _is_foreign(path):
-        return _load_folder(str(path.resolve()), request)
-    source = open_foreign(path, request.trust)
-    return _apply(source, request, Loaded(str(path)))
+def folder_of_many(which: object) -> Place | None:
+    """If it is the path or URL of a folder of checkpoints: its "latest" is asked for."""
+    text = os.fspath(which) if isinstance(which, str | os.PathLike) else ""
+    if not is_url(text):
+        path = Path(os.path.expanduser(text.removeprefix("file://")))
+        if not text or not path.is_dir() or _is_foreign(path) or (path / MANIFEST).exists():
+            return None
+        text = str(path.resolve())
+    text = text.rstrip("/")
+    return None if step_of(text.rpartition("/")[2]) is not None else place_of(text)
+
+
+def _at(path: str) -> Checkpoint:
+    above, _, name = path.rpartition("/")
+    return Checkpoint(place_of(above or "/"), name)
+
+
+def _there(place: Place) -> Checkpoints:
+    """When what is being written there now is complete: another rank may be just about to have the latest."""
+    limit_s = time.monotonic() + _WRITING_LIMIT_S
+    writing = place.in_the_making()
+    while writing and time.monotonic() < limit_s:
+        time.sleep(0.01)
+        writing &= place.in_the_making()
+    return Checkpoints(place)
 
 
 def _is_foreign(folder: Path) -> bool:
     names = [folder.name, *os.listdir(folder)]
     return MANIFEST not in names and not any(step_of(name) is not None for name in names)
-
-
-def _load_folder(path: str, request: Request) -> Loaded | None:
-    """One checkpoint, or a folder of them."""
-    above, _, name = path.rpartition("/")
-    if step_of(name) is not None or (Path(path) / MANIFEST).exists():
-        return _load(Checkpoint(place_of(above or "/"), name), request)
-    return _load_latest(_there(place_of(path)), request)
 
 
 def _load(checkpoint: Checkpoint, request: Request) -> Loaded:

@@ -58,6 +58,10 @@ class LocalContents:
             with suppress(FileNotFoundError):
                 files.unlink(self._place, self._name, name)
 
+    def put(self, name: str, data: bytes) -> None:
+        files.write(self._place, self._name, name, content=data)
+        os.utime(self._place)
+
 
 class LocalDraft:
     data = ""
@@ -143,8 +147,9 @@ class LocalPlace:
         os.rename(self.contents(name).path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def in_the_making(self) -> bool:
-        return any(_is_held(self._folder / entry) for entry in self._entries() if entry.endswith(TMP))
+    def in_the_making(self) -> set[str]:
+        drafts = [entry for entry in self._entries() if entry.endswith(TMP)]
+        return {entry for entry in drafts if _is_held(self._folder / entry)}
 
     def _entries(self) -> list[str]:
         try:

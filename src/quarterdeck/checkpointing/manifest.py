@@ -58,7 +58,9 @@ class Manifest(msgspec.Struct, frozen=True):
     """The tensors are in torch.distributed.checkpoint's format, in pieces."""
     epoch: Real | None = None
     metrics: dict[str, float | str] = {}
-    """"nan", "inf", "-inf" for what JSON has no number for."""
+    """"nan", "inf", "-inf" for what JSON has no number for. Of several ranks the mean."""
+    rank_metrics: dict[str, dict[str, float | str]] = {}
+    """By rank, of those that gave some by the time it was complete; empty if one rank alone could."""
     hyperparameters: msgspec.Raw = msgspec.Raw(b"null")
     """As `hyperparameters.encode` made them."""
     model: Summary = Summary()

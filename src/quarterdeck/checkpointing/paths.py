@@ -1,10 +1,11 @@
-"""How checkpoints and what is around them are called in their folder. Pure; used by `places` and `joining`.
+"""How checkpoints and what is around them are called in their folder. Pure; used by `places` and `saving`.
 
 step-00001200               a checkpoint
 .step-00001200.KEY.qd-tmp   one in the making
 .step-00001200.qd-old       one that is just being replaced; it counts if the new one is not there
 .step-00001200.KEY.qd-del   one that is being removed
-.saves/KEY-step-00001200    which ranks have offered this step, and joined
+.saves/KEY/                 what the ranks of an attempt tell each other: see `attempt`, `offers`, `joining`
+.saves/KEY/answers/         what they were told is "latest": see `answers`
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 
 TMP, OLD, DELETED = ".qd-tmp", ".qd-old", ".qd-del"
-SAVES = ".saves"
+SAVES, ANSWERS = ".saves", "answers"
 
 _STEP = re.compile(r"step-(\d{8,})")
 _OLD = re.compile(rf"\.(step-\d{{8,}}){re.escape(OLD)}")

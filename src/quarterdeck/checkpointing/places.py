@@ -38,6 +38,9 @@ class Contents(Protocol):
     def mark(self, name: str, marked: bool) -> None:
         """Make an empty file, or remove it. Raises OSError."""
 
+    def put(self, name: str, data: bytes) -> None:
+        """A small file, whole or not at all; what looks for changes sees it. Raises OSError."""
+
 
 class Draft(Protocol):
     """A checkpoint in the making. Nothing of it counts before `commit` has returned; then all of it does."""
@@ -74,8 +77,8 @@ class Place(Protocol):
     def remove(self, name: str) -> None:
         """At once for readers. Raises OSError."""
 
-    def in_the_making(self) -> bool:
-        """Whether some process that lives is writing a checkpoint here."""
+    def in_the_making(self) -> set[str]:
+        """Names of drafts here on which a process that lives is working."""
 
 
 def is_url(folder: str | os.PathLike[str]) -> bool:

@@ -56,6 +56,10 @@ class RemoteContents:
             self._place.guarded(lambda fs: fs.rm_file(path))
         self._found = None
 
+    def put(self, name: str, data: bytes) -> None:
+        self._place.guarded(lambda fs: fs.pipe_file(f"{self._root}/{name}", data))
+        self._found = None
+
     def _download(self, name: str, target: Path) -> None:
         self._place.guarded(lambda fs: fs.get_file(f"{self._root}/{name}", str(target)))
 
@@ -152,8 +156,8 @@ class RemotePlace:
         self.guarded(lambda fs: fs.rm_file(f"{self.root}/{name}/{MANIFEST}"))
         self.guarded(lambda fs: fs.rm(f"{self.root}/{name}", recursive=True))
 
-    def in_the_making(self) -> bool:
-        return False
+    def in_the_making(self) -> set[str]:
+        return set()
 
 
 def _folders(fs: Any, root: str) -> list[str]:

@@ -13,58 +13,24 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from quarterdeck.checkpointing import joining, keeping
+from quarterdeck.checkpointing import offering
+from quarterdeck.checkpointing.attempt import attempts, forget_attempts
 from quarterdeck.checkpointing.capture import Captured
 from quarterdeck.checkpointing.joining import Joint
-from quarterdeck.checkpointing.manifest import Manifest, seal
-from quarterdeck.checkpointing.paths import step_name
-from quarterdeck.checkpointing.places import Draft, Place
+from quarterdeck.checkpointing.manifest import seal
+from quarterdeck.checkpointing.offering import Order
+from quarterdeck.checkpointing.offers import Offers
+from quarterdeck.checkpointing.places import Draft
 from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.checkpointing.snapshot import Part, Snapshot, take
 from quarterdeck.checkpointing.staging import Staging
 
-__all__ = ["Order", "Saver", "flush", "saver"]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be saved where; everything but the state."""
-
-    place: Place
-    step: int
-    manifest: Manifest
-    """Without its files and its model."""
-    rank: int = 0
-    world_size: int = 1
-    key: str = ""
-    """The same on all ranks of an attempt, and nowhere else: a step is then written once. "": by whoever
-    asks.
-    """
-    saves: Path | None = None
-    """The folder in which the ranks find each other; needed with a key."""
-    ranks: Sequence[int] = ()
-    """Those that have to take part, since each holds something of its own; empty: any one rank will do."""
-    keep_last: int | None = None
-    keep_best: str | None = None
-
-    @property
-    def name(self) -> str:
-        return step_name(self.step)
-
-    @property
-    def shared_name(self) -> str:
-        return f"{self.key}-{self.name}"
-
-    def joint(self) -> Joint | None:
-        if len(self.ranks) < 2 or self.saves is None:
-            return None
-        return Joint(self.saves / f"{self.shared_name}.all", self.step, self.rank, self.ranks)
+__all__ = ["Order", "Saver", "finish", "flush", "saver"]
 
 
 class Saver:
@@ -76,12 +42,15 @@ class Saver:
         self._is_saving = False
         self._writer: threading.Thread | None = None
         self._error: CheckpointError | None = None
+        self._completed: Offers | None = None
+        self._orders: dict[str, Order] = {}
 
     def save(self, order: Order, capture: Callable[[], Captured], wait: bool = False) -> None:
         """Copy what `capture` gives, and write it behind. Returns at once if another rank has taken the step.
 
         Raises what the save before could not write (this one is not begun then), UsageError of `capture`, and
-        CheckpointError for ranks that do not join. With `wait` it returns when the checkpoint is complete.
+        CheckpointError for ranks that do not join or hold another state. With `wait` it returns when the
+        checkpoint is complete, whoever writes it.
         """
         with self._lock:
             if self._is_saving:  # a signal handler, in the middle of a save: with memory of its own
@@ -93,25 +62,71 @@ class Saver:
             finally:
                 self._is_saving = False
             if wait:
-                self.flush()
+                self._wait(order)
 
     def _save(self, order: Order, capture: Callable[[], Captured]) -> None:
         self.flush()
+        self._offer(order)
         joint = order.joint()
         if joint is None:
             self._save_alone(order, capture)
         else:
             self._save_jointly(order, joint, capture)
 
+    def _wait(self, order: Order) -> None:
+        self.flush()
+        if order.offers is not None and order.attempt is not None:
+            offering.wait(order.offers, order.attempt)
+            self._told(order, partial(offering.add_metrics, order))
+            self.flush()
+
+    def _offer(self, order: Order) -> None:
+        if order.attempt is not None:  # one rank alone leaves nothing for the end
+            self._orders[order.place.path] = order
+        try:
+            offering.offer(order)
+        except OSError as error:
+            raise _not_written(order, error) from error
+
     def flush(self) -> None:
-        """Returns when nothing is being written. Raises CheckpointError if the last save failed, once."""
+        """Returns when nothing is being written. Raises CheckpointError if the last save failed, once; also
+        if it was complete when another rank came with another state.
+        """
         with self._lock:
             if self._writer is not None:
                 self._writer.join()
                 self._writer = None
+            self._look_back()
             error, self._error = self._error, None
             if error is not None:
                 raise error
+
+    def _look_back(self) -> None:
+        completed = self._completed
+        if completed is not None and (reason := completed.failure()):
+            self._completed = None
+            self._error = CheckpointError(f"The checkpoint of step {completed.step} was removed: {reason}")
+
+    def finish(self) -> None:
+        """This process saves no more in this attempt. Raises as `flush`."""
+        try:
+            self.flush()
+        except BaseException:
+            self._end()
+            self._error = None
+            raise
+        self._end()
+        self.flush()
+
+    def _end(self) -> None:
+        """And do what had to wait for this rank."""
+        self._completed = None
+        for attempt in attempts():
+            attempt.end()
+        forget_attempts()
+        orders, self._orders = self._orders, {}
+        for order in orders.values():
+            self._told(order, partial(offering.tidy_up, order))
 
     def release(self) -> None:
         """Give back the memory of the copies, which is otherwise kept for the next save."""
@@ -122,13 +137,15 @@ class Saver:
 
     def _save_alone(self, order: Order, capture: Callable[[], Captured]) -> None:
         if not _claimed(order):
+            if order.offers is not None and order.offers.done() is not None:
+                self._start(partial(self._told, order, partial(offering.follow_up, order)))
             return
         try:
             snapshot = take(self._staging, capture(), order.rank, leads=True)
             draft = order.place.draft(order.name, "")
-            self._start(order, draft, snapshot, None)
+            self._start(partial(self._write, order, draft, snapshot, None))
         except BaseException as error:
-            _give_up(order)
+            offering.fail(order, _reason(error))
             if isinstance(error, OSError):
                 raise _not_written(order, error) from error
             raise
@@ -138,24 +155,22 @@ class Saver:
             return
         try:
             captured = capture()
-            joint.join()
+            joint.join(partial(offering.check, order))
+            if joint.leads:
+                offering.claim(order)
             snapshot = take(self._staging, captured, order.rank, joint.leads)
-            draft = order.place.draft(order.name, order.key)
-            self._start(order, draft, snapshot, joint)
+            draft = order.place.draft(order.name, order.joint_key)
+            self._start(partial(self._write, order, draft, snapshot, joint))
         except BaseException as error:
             joint.fail(_reason(error))
+            offering.fail(order, _reason(error))
             if isinstance(error, OSError):
                 raise _not_written(order, error) from error
             raise
 
-    def _start(self, order: Order, draft: Draft, snapshot: Snapshot, joint: Joint | None) -> None:
+    def _start(self, work: Callable[[], None]) -> None:
         """Not a daemon: the interpreter waits for it when it ends."""
-        self._writer = threading.Thread(
-            target=self._write,
-            args=(order, draft, snapshot, joint),
-            name="quarterdeck checkpoint",
-            daemon=False,
-        )
+        self._writer = threading.Thread(target=work, name="quarterdeck checkpoint", daemon=False)
         _report_at_exit()
         self._writer.start()
 
@@ -165,18 +180,25 @@ class Saver:
         except BaseException as error:  # torch has BaseExceptions of its own; all go to the next save
             self._error = _not_written(order, error)
             return
+        if snapshot.leads:
+            self._completed = order.offers
+            self._told(order, partial(offering.follow_up, order))
+
+    def _told(self, order: Order, work: Callable[[], None]) -> None:
+        """Work beside the checkpoint, which is there; an error of it goes to the next save."""
         try:
-            if snapshot.leads:
-                keeping.prune(order.place, order.step, order.keep_last, order.keep_best)
+            work()
         except OSError as error:
             self._error = CheckpointError(
-                f"The checkpoint of step {order.step} is saved, but older ones could not be removed: {error}"
+                f"The checkpoint of step {order.step} is saved, but not all that goes with it: {error}"
             )
 
     def report(self) -> None:
         """At the interpreter's end: an error that no call could raise any more."""
-        if self._error is not None:
-            print(f"quarterdeck: {self._error}", file=sys.stderr)
+        try:
+            self.finish()
+        except CheckpointError as error:
+            print(f"quarterdeck: {error}", file=sys.stderr)
 
 
 def _write(order: Order, draft: Draft, snapshot: Snapshot, joint: Joint | None) -> None:
@@ -196,9 +218,8 @@ def _write(order: Order, draft: Draft, snapshot: Snapshot, joint: Joint | None) 
     except BaseException as error:
         if joint is not None:
             joint.fail(_reason(error))
-        else:
-            _give_up(order)
         if snapshot.leads:
+            offering.fail(order, _reason(error))
             draft.abandon()
         else:
             draft.leave()
@@ -207,28 +228,26 @@ def _write(order: Order, draft: Draft, snapshot: Snapshot, joint: Joint | None) 
 
 def _complete(order: Order, draft: Draft, snapshot: Snapshot, parts: list[Part]) -> None:
     files = snapshot.write_index(draft, parts)
+    created_unix_ns = time.time_ns()
+    offering.check(order)
     manifest = msgspec.structs.replace(
-        order.manifest,
+        offering.manifest_of(order),
         step=order.step,
-        created_unix_ns=time.time_ns(),
+        created_unix_ns=created_unix_ns,
         files=files,
         sharded=snapshot.is_sharded,
         model=snapshot.summary,
         data=draft.data,
     )
     draft.commit(seal(manifest))
+    offering.complete(order, created_unix_ns)
 
 
 def _claimed(order: Order) -> bool:
     try:
-        return order.saves is None or joining.claim(order.saves, order.shared_name)
+        return offering.claim(order)
     except OSError as error:
         raise _not_written(order, error) from error
-
-
-def _give_up(order: Order) -> None:
-    if order.saves is not None:
-        joining.release(order.saves, order.shared_name)
 
 
 def _reason(error: BaseException) -> str:
@@ -250,6 +269,11 @@ saver = Saver()
 def flush() -> None:
     """Returns when all that this process has saved is complete. Raises CheckpointError for what failed."""
     saver.flush()
+
+
+def finish() -> None:
+    """As `flush`, at the end of a run: this process saves no more in it."""
+    saver.finish()
 
 
 _reports = False

@@ -276,6 +276,7 @@ class ClosedRun:
         for outcome, value_fds in answers:
             self._channel.send(outcome, value_fds)
         await self._record.results(answers, self._attempt)
+        await self._record.tidy_up()
         finished.outcomes = [msgspec.structs.replace(o, value=Payload()) for o in finished.outcomes]
         finished.duration_s = time.monotonic() - self._began_s
         finished.log_dir = str(self._record.folder) if self._record.has_logs else ""

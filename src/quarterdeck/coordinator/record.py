@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.checkpointing import ended
 from quarterdeck.checkpointing.places import place_of
 from quarterdeck.coordinator.devices import Plan
 from quarterdeck.protocol.messages import (
@@ -73,7 +74,7 @@ class RunRecord:
 
     def saving(self) -> bool:
         """Whether a rank is writing a checkpoint of the run."""
-        return place_of(self.folder / "checkpoints").in_the_making()
+        return bool(place_of(self.folder / "checkpoints").in_the_making())
 
     @property
     def notice(self) -> str:
@@ -121,6 +122,12 @@ class RunRecord:
         )
 
     # ---- the end
+
+    async def tidy_up(self) -> None:
+        """All ranks have ended: what they have left among the run's checkpoints, from another thread."""
+        folder = self.folder / "checkpoints"
+        if ended.has_traces(folder):
+            await asyncio.to_thread(ended.tidy_up, folder)
 
     async def results(self, answers: Sequence[Answer], attempt: int) -> None:
         """The ranks' values, large ones from another thread."""

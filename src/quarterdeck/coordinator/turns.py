@@ -145,6 +145,7 @@ class TurnCall:
                 self._open()
             placed = msgspec.structs.replace(cell, place=self._place(cell), replay=None)
             finished, broken = await session.run_cell(run, cell, encode(placed), frame.fds)
+            await self._record.tidy_up()
             self._finish(finished)
         finally:
             session.sink = lambda _output, _raw: None

@@ -55,7 +55,7 @@ def finish_saves(error: BaseException | None = None) -> None:
     if saving is None:
         return
     try:
-        saving.flush()
+        saving.finish()
     except CheckpointError as failed:
         if error is None:
             raise

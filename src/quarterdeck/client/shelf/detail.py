@@ -40,6 +40,7 @@ def facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     manifest = checkpoint.manifest
     ranks, saved = manifest.world_size, manifest.created_unix_ns
     yield "saved", f"{datetime.fromtimestamp(saved / 1e9):%Y-%m-%d %H:%M:%S}" if saved else ""
+    yield "metrics", ", ".join(f"{name}: {share}" for name, share in checkpoint.shares.items())
     yield "epoch", "" if manifest.epoch is None else f"{manifest.epoch:g}"
     yield "ranks", f"{ranks}, sharded" if manifest.sharded else str(ranks) if checkpoint.valid else ""
     yield "attempt", str(manifest.attempt + 1) if manifest.attempt else ""
