@@ -258,7 +258,7 @@ def test_result_with_a_limit_says_that_it_is_not_over(notebook: Notebook) -> Non
 def test_workers_stop_ends_it_and_the_next_cell_starts_anew(notebook: Notebook) -> None:
     notebook.ok(f"%%distributed --background --as run\n{held(notebook, 'never')}")
     assert "2 workers stopped" in notebook.ok("%workers stop").text
-    assert notebook.ok("run.wait()\nrun.status").text == "'failed'"
+    assert notebook.ok("run.wait()\nrun.status").text == "'stopped'"
     assert notebook.ok("%%distributed -n 2\nworld_size").lines()[-1] == f"{BOTH} 2"
 
 

@@ -19,7 +19,7 @@ class FourGpus:
     def renew(self, context: KernelContext) -> str:
         return ""
 
-    async def prepare(self, spec: GroupSpec, context: KernelContext) -> tuple[Plan, Any]:
+    async def prepare(self, spec: GroupSpec, context: KernelContext, tell: Any) -> tuple[Plan, Any]:
         assert isinstance(spec.nproc_per_node, int)
         device = "cpu" if spec.backend == "gloo" else "cuda"
         devices = [device if device == "cpu" else f"cuda:{i}" for i in range(spec.nproc_per_node)]
