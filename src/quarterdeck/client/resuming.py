@@ -56,7 +56,7 @@ def parent_of(which: Any, wanted: Wanted) -> Parent:
         return _of_run(next((run for run in found if has_checkpoint(run.folder / "checkpoints")), found[0]))
     path = Path(context.cwd) / os.path.expanduser(text)
     if path.exists():
-        return _of_path(Path(os.path.abspath(path)))
+        return _of_path(path.resolve())
     raise UsageError(f"There is no run and no folder {text!r} to resume from.", _near(text, runs))
 
 
@@ -105,7 +105,9 @@ def _of_path(path: Path) -> Parent:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a folder of checkpoints has one that is valid, of either form."""
+    """Whether a folder of checkpoints has one that is valid, of either form. One of a run is no link."""
+    if folder.is_symlink():
+        return False
     place = place_of(folder)
     steps = sorted((name for name in place.names() if step_of(name) is not None), reverse=True)
     if any(Checkpoint(place, name).valid for name in steps):

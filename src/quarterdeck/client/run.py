@@ -22,7 +22,7 @@ from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLos
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.protocol.messages import Finished, Outcome
 from quarterdeck.store.format import HEADER, TERMINAL
-from quarterdeck.store.history import StoredRun, delete
+from quarterdeck.store.history import LOG_BYTES, StoredRun, delete
 from quarterdeck.store.lineage import parent_of
 from quarterdeck.worker.helper import ElasticWorkerResult
 
@@ -160,8 +160,12 @@ class Run:
         """
         if rank is not None:
             return self._stored.log(rank)
-        parts = [(r, self._stored.log(r)) for r in range(max(1, self.world_size))]
-        return "\n".join(f"--- rank {r}\n{text.rstrip()}\n" for r, text in parts if text)
+        parts, room = [], LOG_BYTES
+        for r in range(max(1, self.world_size)):
+            text = self._stored.log(r, room)
+            room = max(0, room - len(text))
+            parts += [f"--- rank {r}\n{text.rstrip()}\n"] if text else []
+        return "\n".join(parts)
 
     @property
     def metrics(self) -> Metrics:

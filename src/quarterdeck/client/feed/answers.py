@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from quarterdeck import files
 from quarterdeck.client.feed.curves import CurveBook, Sent
 from quarterdeck.client.feed.messages import DeckPage, Log, OtherRun, Runs, Trouble
 from quarterdeck.client.view.runs_html import called
@@ -34,11 +35,11 @@ class Answers:
 
     def log(self, rank: int) -> list[Sent]:
         path = self._folder / log_name(rank)
-        try:
-            small = path.stat().st_size <= LOG_BYTES
-            content = path.read_bytes() if small else b""
-        except FileNotFoundError:
-            raise LookupError(f"Rank {rank} has written nothing.") from None
+        size_bytes = files.size_of(self._folder, path.name)
+        if size_bytes is None:
+            raise LookupError(f"Rank {rank} has written nothing.")
+        small = size_bytes <= LOG_BYTES
+        content = files.read_end(self._folder, path.name, limit_bytes=LOG_BYTES)[0] if small else b""
         return [(Log(rank=rank, path=str(path), sent=small), content)]
 
     def deck(self, name: str, rank: int | None) -> list[Sent]:

@@ -40,7 +40,7 @@ def root_of(run: StoredRun) -> Outcome | None:
 def faults(run: StoredRun) -> list[Fault]:
     """The root cause first, then what followed from it, then the failures of earlier attempts."""
     found = _of_last_attempt(run)
-    for attempt in reversed(range(run.attempt)):
+    for attempt in reversed([attempt for attempt in run.attempts if attempt < run.attempt]):
         groups = _groups(_failed(run.outcomes(attempt)))
         if groups:
             found.append(_fault(groups[0], run, attempt, root=False, earlier=True))

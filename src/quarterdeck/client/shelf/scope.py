@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from quarterdeck import files
 from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.places import is_url
@@ -44,7 +45,8 @@ def of_store(homes: Sequence[Path]) -> Scope:
 
 def of_run(folder: Path, name: str) -> Scope:
     """There may be nothing yet."""
-    return Scope(name, lambda: [Place(str(folder / CHECKPOINTS), folder)])
+    place = Place(str(folder / CHECKPOINTS), folder)
+    return Scope(name, lambda: [] if os.path.islink(place.path) else [place])
 
 
 def of_folder(path: str | os.PathLike[str]) -> Scope:
@@ -91,7 +93,7 @@ def _in_homes(homes: Sequence[Path]) -> Iterator[Place]:
         except OSError:
             continue
         for entry in entries:
-            if os.path.isdir(f"{entry}/{CHECKPOINTS}"):
+            if not os.path.islink(entry) and files.is_folder(entry, CHECKPOINTS):
                 yield Place(f"{entry}/{CHECKPOINTS}", Path(entry))
 
 

@@ -87,9 +87,8 @@ def _metrics(run: StoredRun) -> str:
 
 def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
     what = outcome.text if outcome.state == "ok" else _what(outcome)
-    lines = [line for line in run.log(outcome.rank).splitlines() if line.strip()]
     state = _RANK_WORDS.get(outcome.state, outcome.state)
-    return [str(outcome.rank), state, _cut(what), _cut(lines[-1]) if lines else ""]
+    return [str(outcome.rank), state, _cut(what), _cut(run.last_line(outcome.rank))]
 
 
 def _what(outcome: Outcome) -> str:
