@@ -8,7 +8,9 @@ yields to its `init_process_group`.
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
 from quarterdeck.protocol.messages import Join, Joined
-from quarterdeck.worker import revive, sockets
+from quarterdeck.worker import naming, revive, sockets
 
 _SETTLE_S = 0.005
 """Before a group is destroyed: gloo's thread may still hold the last work, and a rank once hung in the end of
@@ -43,6 +45,7 @@ class Group:
         self._made_in_cell = False
         self._user_groups = 0
         self._real_init = c10d.init_process_group
+        self._real_destroy = c10d.destroy_process_group
         self._hook_torch()
 
     @property
@@ -58,7 +61,7 @@ class Group:
         self._user_groups = 0
         sockets.forget()
         self._connect(join, listen_fd)
-        revival = revive.revive(lambda: self._init_auto(join), self._agree(join), join.incarnation)
+        revival = revive.revive(lambda: self._init_auto(join), self._agree(join))
         return Joined(
             incarnation=join.incarnation,
             revived=revival.count,
@@ -141,22 +144,26 @@ class Group:
                 return build(*args, **kwargs)
 
         c10d._new_process_group_helper = tracked_build
+        c10d._process_group_name = naming.name_of  # type: ignore[assignment]
 
+        @functools.wraps(c10d.init_process_group)
         def init_process_group(*args: Any, **kwargs: Any) -> None:
             self._init_for_user(*args, **kwargs)
 
-        destroy = c10d.destroy_process_group
-
+        @functools.wraps(c10d.destroy_process_group)
         def destroy_process_group(*args: Any, **kwargs: Any) -> None:
-            time.sleep(_SETTLE_S)
-            destroy(*args, **kwargs)
+            self._destroy(*args, **kwargs)
 
-        destroy_process_group.__doc__ = destroy.__doc__
-        c10d.destroy_process_group = destroy_process_group
-        dist.destroy_process_group = destroy_process_group
-        init_process_group.__doc__ = self._real_init.__doc__
-        c10d.init_process_group = init_process_group
-        dist.init_process_group = init_process_group
+        _put_everywhere("init_process_group", self._real_init, init_process_group)
+        _put_everywhere("destroy_process_group", self._real_destroy, destroy_process_group)
+
+    def _destroy(self, group: Any = None) -> None:
+        time.sleep(_SETTLE_S)
+        default = c10d._world.default_pg
+        self._real_destroy(group)
+        if default is not None and not dist.is_initialized():
+            naming.all_gone()
+            revive.default_is_gone(default)
 
     def _init_for_user(
         self, backend: str | None = None, init_method: str | None = None, *args: Any, **kwargs: Any
@@ -171,8 +178,16 @@ class Group:
             kwargs["world_size"] = _given(kwargs.get("world_size"), "WORLD_SIZE")
             init_method = None
         self._real_init(backend, init_method, *args, **kwargs)
+        revive.follow_default()
         self._owner = "user"
         self._made_in_cell = True
+
+
+def _put_everywhere(name: str, function: Any, replacement: Any) -> None:
+    """Also where a module of torch has imported it by name."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is function:
+            setattr(module, name, replacement)
 
 
 def _given(value: int | None, variable: str) -> int:

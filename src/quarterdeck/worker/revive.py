@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import sys
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
-_NAMES_PER_INCARNATION = 10_000  # arbitrary; more groups than one incarnation makes
+from quarterdeck.worker import holders, naming
+
+_former: list[Any] = []
+"""Default groups that are gone, while there is no new one."""
 
 
 @dataclass
@@ -47,39 +49,58 @@ Agree = Callable[[list[str]], list[set[str]]]
 """Gives the names of this rank's groups to the others, and returns those of every rank."""
 
 
-def revive(rebuild: Callable[[], None], agree: Agree, incarnation: int) -> Revival:
+def revive(rebuild: Callable[[], None], agree: Agree) -> Revival:
     """Replace every group; `rebuild` makes the new default group (`init_process_group` on a fresh store).
 
     A group is made again only if all its ranks still have it: one that was replaced does not, and the others
     would wait for it.
-
-    torch names groups by counting them on each rank, and ranks only meet under the same name: after a fault,
-    in which one rank made a group alone, the counts differ. So every incarnation starts from a count of its
-    own.
     """
     from torch.nn.parallel import DistributedDataParallel
 
-    old_default = c10d._world.default_pg if dist.is_initialized() else None
-    subgroups = list(_subgroups(old_default))
-    modules = [o for o in gc.get_objects() if issubclass(type(o), DistributedDataParallel)]
-    if old_default is not None:
+    subgroups = list(_subgroups(c10d._world.default_pg))
+    modules = _instances(DistributedDataParallel)
+    if dist.is_initialized():
         dist.destroy_process_group()
-    c10d._world.group_count = incarnation * _NAMES_PER_INCARNATION
     rebuild()
     result = Revival()
-    swaps = [(old_default, c10d._world.default_pg)] if old_default is not None else []
+    swaps = _succeeded()
     names = agree([sub.name for sub in subgroups])
     for sub in subgroups:
         if all(sub.name in names[rank] for rank in sub.ranks):
             swaps.append((sub.group, _remake(sub)))
         else:
             result.not_revived.append(_lost_group(sub))
+    naming.count_again()
     for module in modules:
         _revive_ddp(module, swaps, result)
-    result.count += sum(_replace_references(old, new) for old, new in swaps)
-    result.count += _reset_fsdp()
+    result.count += len(swaps) + _reset_fsdp()
+    _replace_groups(swaps)
     result.checksum = _checksum(modules)
     return result
+
+
+def default_is_gone(group: Any) -> None:
+    """It was destroyed, by us or by user code."""
+    _former.append(group)
+
+
+def follow_default() -> None:
+    """User code has made a default group: what held those before holds it."""
+    _replace_groups(_succeeded())
+
+
+def _succeeded() -> list[tuple[Any, Any]]:
+    """The default groups that are gone, each with the one that there is now."""
+    swaps = [(old, c10d._world.default_pg) for old in _former]
+    _former.clear()
+    return swaps
+
+
+def _replace_groups(swaps: list[tuple[Any, Any]]) -> None:
+    """Empties the list: its tuples hold the old groups as well."""
+    old, new = [pair[0] for pair in swaps], [pair[1] for pair in swaps]
+    swaps.clear()
+    holders.replace(old, new)
 
 
 def _subgroups(default: Any) -> Iterator[_SubGroup]:
@@ -159,38 +180,11 @@ def _hooks(module: Any) -> list[tuple[Any, Any]]:
     return [(entry[0], entry[1]) for entry in getattr(module, "_comm_hooks", []) if len(entry) >= 2]
 
 
-def _replace_references(old: Any, new: Any) -> int:
-    """Let every dict, list and attribute that holds `old` hold `new`; how many did."""
-    # A dict whose values the collector does not track, {"dp": group}, is not tracked itself: look one level
-    # into dicts.
-    untracked = [
-        value
-        for holder in gc.get_objects()
-        if type(holder) is dict
-        for value in list(holder.values())
-        if type(value) is dict and not gc.is_tracked(value)
-    ]
-    count = 0
-    frozen = sys.modules["__main__"].__dict__  # made in the zygote: the collector does not look at it
-    for holder in [frozen, *gc.get_referrers(old), *untracked]:
-        if isinstance(holder, (types.FrameType, types.CellType, tuple)):
-            continue
-        count += _replace_in(holder, old, new)
-    return count
-
-
-def _replace_in(holder: Any, old: Any, new: Any) -> int:
-    items = holder if isinstance(holder, (dict, list)) else getattr(holder, "__dict__", None)
-    if isinstance(items, dict):
-        pairs = list(items.items())
-    elif isinstance(items, list):
-        pairs = list(enumerate(items))
-    else:
-        return 0
-    keys = [key for key, value in pairs if value is old]
-    for key in keys:
-        items[key] = new
-    return len(keys)
+def _instances(cls: type) -> list[Any]:
+    """All there are. Most objects are of no interest: first look at the few types that they have."""
+    objects = gc.get_objects()
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, cls)}
+    return [one for one in objects if type(one) in kinds] if kinds else []
 
 
 def _reset_fsdp() -> int:
@@ -202,7 +196,7 @@ def _reset_fsdp() -> int:
         return 0
     roots = [
         state
-        for state in (o._get_fsdp_state() for o in gc.get_objects() if issubclass(type(o), fsdp.FSDPModule))
+        for state in (module._get_fsdp_state() for module in _instances(fsdp.FSDPModule))
         if state._is_root
     ]
     for state in roots:
