@@ -44,10 +44,14 @@ demo: setup ## run the quickstart notebook in a real kernel on 2 workers
 lab: setup ## open the quickstart notebook in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) $(QUICKSTART)
 
+# The end-to-end tests that go with the unit tests, so that the two halves are of about one length.
+BESIDE := $(addprefix tests/e2e/test_,after_a_repair.py checkpoints_of_ranks.py imports.py lost_ranks.py default_modes.py \
+	run_scripts.py shown_as_the_users.py sources.py)
+
 test: setup browser ## run all tests, some of them in a real browser; two halves side by side
-	@mkdir -p build; $(BIN)/python -m pytest tests/unit tests/browser >build/half-of-the-tests.log 2>&1 & half=$$!; \
+	@mkdir -p build; $(BIN)/python -m pytest tests/unit tests/browser $(BESIDE) >build/half-of-the-tests.log 2>&1 & half=$$!; \
 	trap 'kill $$half' INT TERM; \
-	$(BIN)/python -m pytest tests/e2e; ended=$$?; \
+	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(BESIDE)); ended=$$?; \
 	wait $$half; beside=$$?; cat build/half-of-the-tests.log; exit $$((ended | beside))
 
 test-versions: setup ## what depends on cloudpickle, with the oldest and other versions of it that matter
