@@ -116,7 +116,7 @@ def test_runs_of_the_same_millisecond_and_name_are_told_apart(tmp_path: Path) ->
 
 
 def test_a_header_is_not_there_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise SystemExit
 
     monkeypatch.setattr(os, "replace", crash)
