@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from quarterdeck.decks.file import Body
 from quarterdeck.decks.page import framed, merged, page
@@ -105,62 +105,6 @@ def test_hostile_html_reaches_neither_the_notebook_nor_the_network(
     assert asked
 
 
-LEAVING = {
-    "script": "<script>location.href='{url}/script?'+document.title</script>",
-    "later": "<script>setTimeout(()=>location.replace('{url}/later'),20)</script>",
-    "refresh": '<meta http-equiv="refresh" content="0;url={url}/refresh">',
-    "link": '<a id=a href="{url}/link" ping="{url}/ping">x</a><script>a.click()</script>',
-    "top": '<a id=a target=_top href="{url}/top">x</a><script>a.click();top.location="{url}/top"</script>',
-    "parent": '<a id=a target=_parent href="{url}/parent">x</a><script>a.click()</script>',
-    "holder": "<script>parent.location='{url}/holder'</script>",
-    "window": "<script>window.open('{url}/window');navigation.navigate('{url}/navigation')</script>",
-    "form": '<form id=f action="{url}/form"><input name=q></form><script>f.submit()</script>',
-    "hints": '<link rel=prefetch href="{url}/prefetch"><link rel=prerender href="{url}/prerender">'
-    '<link rel=preload as=image href="{url}/preload"><link rel=dns-prefetch href="{url}">',
-    "rules": '<script type=speculationrules>{{"prefetch":[{{"source":"list","urls":["{url}/r"]}}]}}</script>',
-    "nested": "<iframe srcdoc=\"<script>location='{url}/nested'</script>\"></iframe>",
-    "above": "<iframe srcdoc=\"<script>parent.location='{url}/above'</script>\"></iframe>",
-    "empty": "<iframe id=f></iframe><script>f.contentWindow.location='{url}/empty'</script>",
-    "blob": "<script>location=URL.createObjectURL(new Blob([\"<img src='{url}/blob'>\"],"
-    "{{type:'text/html'}}))</script>",
-    "policy": "<script>document.querySelectorAll('meta').forEach(one=>one.remove());"
-    "location='{url}/policy'</script>",
-}
-
-
-def test_no_deck_leaves_its_page_whoever_shows_it(
-    tab: Page, elsewhere: tuple[str, list[str]], tmp_path: Path
-) -> None:
-    """`location` and a refresh are no resources: only a frame's owner can forbid them."""
-    url, asked = elsewhere
-    saved = tmp_path / "deck.html"
-    for name, attack in LEAVING.items():
-        deck = Body((attack.format(url=url),))
-        html = page(name, deck)
-        tab.set_content(framed(name, html) + framed(name, merged(name, {0: deck, 1: Body(("x",))})))
-        tab.wait_for_timeout(100)
-        saved.write_text(html)
-        tab.goto(saved.as_uri())
-        tab.wait_for_timeout(100)
-        assert asked == [], name
-        assert tab.url == saved.as_uri(), name
-
-
-def test_a_saved_deck_is_as_wide_and_high_as_its_window_and_scrolls(tab: Page, tmp_path: Path) -> None:
-    saved = tmp_path / "deck.html"
-    saved.write_text(page("x", Body(('<div style="height:3000px">high</div>',))))
-    tab.goto(saved.as_uri())
-    inside = tab.frames[1]
-    inside.wait_for_function("innerWidth === 700 && innerHeight === 500")
-    assert inside.evaluate("document.documentElement.scrollHeight") == 3024
-    assert tab.evaluate("document.documentElement.scrollHeight") == 500
-
-
-def inside(tab: Page, number: int = 0) -> FrameLocator:
-    """What is in the frame of a page that is in a frame."""
-    return tab.frame_locator("iframe").nth(number).frame_locator("iframe").first
-
-
 def test_two_decks_on_one_page_do_not_meet(tab: Page) -> None:
     script = "const x=1;document.getElementById('same').textContent='mine'"
     part = f"<p id=same>untouched</p><script>{script}</script>"
@@ -168,7 +112,7 @@ def test_two_decks_on_one_page_do_not_meet(tab: Page) -> None:
     tab.set_content(f"<body><p id=same>notebook</p>{''.join(decks)}</body>")
 
     for number in (0, 1):
-        place = inside(tab, number).locator("#same")
+        place = tab.frame_locator("iframe").nth(number).locator("#same")
         place.wait_for()
         assert place.inner_text() == "mine"
     assert tab.inner_text("#same") == "notebook"
@@ -179,7 +123,7 @@ def test_scripts_of_several_ranks_run_side_by_side(tab: Page) -> None:
         rank: Body((f"<script>const x={rank};document.write('rank '+x)</script>",)) for rank in range(3)
     }
     tab.set_content(framed("x", merged("x", bodies)))
-    inner = inside(tab).frame_locator("iframe")
+    inner = tab.frame_locator("iframe").frame_locator("iframe")
 
     assert [inner.nth(rank).locator("main").inner_text() for rank in range(3)] == [
         "rank 0",
@@ -205,19 +149,18 @@ def test_light_and_dark_are_the_browser_s_unless_told(tab: Page) -> None:
         tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         tab.set_content(html.replace('<html lang="en"', f'<html lang="en"{told}', 1))
         assert tab.evaluate(ground) == colour
-        tab.frames[1].wait_for_function(f"{ground} === '{colour}'")
 
 
 def test_a_shown_page_changes_its_theme_when_it_is_told(tab: Page) -> None:
     inside = merged("x", {rank: Body((f"<script>{rank}</script>text",)) for rank in (0, 1)})
     tab.set_content(f'<iframe sandbox="allow-scripts" srcdoc="{escape(inside)}"></iframe>')
-    inside(tab).frame_locator("iframe").nth(1).locator("text=text").wait_for()
+    tab.frame_locator("iframe").frame_locator("iframe").nth(1).locator("text=text").wait_for()
     tab.evaluate(
         "document.querySelector('iframe').contentWindow.postMessage({quarterdeck:'theme',theme:'dark'},'*')"
     )
     for frame in tab.frames[1:]:
         frame.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-    assert len(tab.frames) == 5
+    assert len(tab.frames) == 4
 
 
 def test_a_plotly_figure_is_drawn(tab: Page) -> None:
@@ -225,4 +168,4 @@ def test_a_plotly_figure_is_drawn(tab: Page) -> None:
 
     html = page("x", Body((renderers.render(go.Figure(go.Scatter(y=[1, 3, 2]))),)))
     tab.set_content(f'<iframe sandbox="allow-scripts" srcdoc="{escape(html)}" width=600 height=500></iframe>')
-    inside(tab).locator(".qd-plotly svg.main-svg .scatterlayer path.js-line").wait_for()
+    tab.frame_locator("iframe").locator(".qd-plotly svg.main-svg .scatterlayer path.js-line").wait_for()

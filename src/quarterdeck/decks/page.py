@@ -1,9 +1,7 @@
 """A deck as a whole page that needs nothing else. Called in the kernel by `stored`, and by `Deck.save`.
 
-What is in a deck is the user's own HTML, as it is, or a stranger's. It lies in a frame of the page, and both
-forbid every resource from elsewhere: a page can be kept from loading, but only what holds it can keep it from
-leaving (`location`, `<meta http-equiv="refresh">`). The page is to be shown in a frame with
-`sandbox="allow-scripts"` and nothing more. It tells the frame's owner its height by
+What is in a deck is the user's own HTML, as it is: the page forbids every resource from elsewhere, and is to
+be shown in a frame with `sandbox="allow-scripts"` and nothing more. It tells the frame's owner its height by
 `postMessage({quarterdeck: "height", px: number})`. It is light or dark as the browser prefers, as its
 `<html data-theme="dark">` says, or as it is told by `{quarterdeck: "theme", theme: "dark"}`.
 """
@@ -53,27 +51,6 @@ document.documentElement.dataset.theme=said.theme;document.querySelectorAll("ifr
 if(said.quarterdeck==="height"&&said.px>0)for(const frame of document.querySelectorAll(".qd-rank>iframe"))
 if(frame.contentWindow===event.source)frame.style.height=Math.min(said.px,1e5)+"px"})})();
 """
-_HOLDER_STYLE = """
-html,body{margin:0;height:100%;overflow:hidden;background:#fff}
-html[data-theme=dark],html[data-theme=dark] body{background:#111}
-@media(prefers-color-scheme:dark){html:not([data-theme=light]),html:not([data-theme=light]) body{
-background:#111}}
-iframe{display:block;width:100%;height:100%;border:0}
-@media print{html,body{height:auto;overflow:visible}}
-"""
-_HOLDER_SCRIPT = """
-(()=>{const frame=document.querySelector("iframe");let height="";const theme=()=>{
-const name=document.documentElement.dataset.theme;
-if(name)frame.contentWindow.postMessage({quarterdeck:"theme",theme:name},"*")};
-frame.addEventListener("load",theme);
-addEventListener("message",event=>{const said=event.data||{};
-if(event.source===parent&&parent!==window&&said.quarterdeck==="theme"&&/^(light|dark)$/.test(said.theme)){
-document.documentElement.dataset.theme=said.theme;theme()}
-if(event.source===frame.contentWindow&&said.quarterdeck==="height"&&said.px>0){
-height=Math.min(said.px,1e5)+"px";if(parent!==window)parent.postMessage(said,"*")}});
-addEventListener("beforeprint",()=>frame.style.height=height);
-addEventListener("afterprint",()=>frame.style.height="")})();
-"""
 _PLOT_SCRIPT = """
 for(const place of document.querySelectorAll(".qd-plotly")){const figure=JSON.parse(place.dataset.figure);
 place.style.height=(figure.layout.height||400)+"px";Plotly.newPlot(place,figure.data,figure.layout,{responsive:true,displaylogo:false,showLink:false,
@@ -102,10 +79,6 @@ class Page:
 
 
 def page(name: str, body: Body) -> str:
-    return _held(name, _alone(name, body))
-
-
-def _alone(name: str, body: Body) -> str:
     return _page(name, _inside(body), _plots([body]))
 
 
@@ -124,22 +97,22 @@ def merged(name: str, bodies: Mapping[int, Body]) -> str:
                 f"Left out: a page of all ranks holds {size(MERGED_BYTES)}. Look at it by itself."
             )
         elif several and _may_meet(body):
-            inside = _frame(name, escape(_alone(name, body)), "")
+            inside = _frame(name, page(name, body), "")
         else:
             inside = _inside(body)
             plain.append(body)
         sections.append(f'<section class="qd-rank">{chips(ranks)}{inside}</section>')
-    return _held(name, _page(name, "".join(sections), _plots(plain)))
+    return _page(name, "".join(sections), _plots(plain))
 
 
 def whole(name: str, html: str) -> str:
-    """A page of our own making: nothing in it leaves."""
+    """A page of our own making."""
     return _page(name, html, "")
 
 
 def framed(name: str, html: str) -> str:
     """For a notebook's output: two of them on one page can neither meet nor touch the notebook."""
-    frame = _frame(name, escape(html), f"display:block;width:100%;height:{_HEIGHT_PX}px;border:0")
+    frame = _frame(name, html, f"display:block;width:100%;height:{_HEIGHT_PX}px;border:0")
     return (
         f"<div>{frame}<script>(()=>{{const frame=document.currentScript&&document.currentScript."
         "previousElementSibling;if(!frame)return;const take=event=>{if(!frame.isConnected)"
@@ -160,24 +133,13 @@ def _chip(first: int, last: int) -> str:
     return f'<b class="r{first % 8}">{first}</b>' if first == last else f'<b class="rall">{first}–{last}</b>'
 
 
-def _held(name: str, html: str) -> str:
-    """The page that keeps it from leaving, and hands on what it says and is told."""
-    return _document(
-        name, _HOLDER_STYLE, f"{_frame(name, _attribute(html), '')}<script>{_HOLDER_SCRIPT}</script>"
-    )
-
-
 def _page(name: str, inside: str, plots: str) -> str:
-    return _document(name, sheet(), f"<main>{inside}</main>{plots}<script>{_SCRIPT}</script>")
-
-
-def _document(name: str, style: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CSP}">'
-        '<meta http-equiv="x-dns-prefetch-control" content="off">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(name)}</title><style>{style}</style></head><body>{body}</body></html>"
+        f"<title>{escape(name)}</title><style>{sheet()}</style></head>"
+        f"<body><main>{inside}</main>{plots}<script>{_SCRIPT}</script></body></html>"
     )
 
 
@@ -197,17 +159,12 @@ def _may_meet(body: Body) -> bool:
     )
 
 
-def _frame(name: str, srcdoc: str, style: str) -> str:
+def _frame(name: str, html: str, style: str) -> str:
     styled = f' style="{style}"' if style else ""
     return (
         f'<iframe title="deck {escape(name)}" sandbox="{SANDBOX}" referrerpolicy="no-referrer"{styled} '
-        f'srcdoc="{srcdoc}"></iframe>'
+        f'srcdoc="{escape(html)}"></iframe>'
     )
-
-
-def _attribute(html: str) -> str:
-    """No more than it needs, since it is an attribute's part once more in a notebook."""
-    return html.replace("&", "&amp;").replace('"', "&quot;")
 
 
 def _plots(bodies: Sequence[Body]) -> str:
