@@ -129,13 +129,20 @@ def forks():
 
 
 def test_a_hanging_replay_of_a_setup_cell_can_be_interrupted(notebook: Notebook) -> None:
-    notebook.ok("%%distributed --setup\nimport os, time\ntime.sleep(60 if os.path.exists('hang') else 0)")
+    notebook.ok("""
+%%distributed --setup
+import os, time
+if os.path.exists('hang'):
+    open('hangs', 'w').close()
+    time.sleep(60)
+""")
     notebook.ok("open('hang', 'w').close()")
     os.kill(notebook.worker_pids()[1], signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while "Interrupting" not in notebook.ok("%workers interrupt").text:
+    deadline = time.monotonic() + 15
+    while not (notebook.folder / "hangs").exists():  # before that, the interrupt ends the rank's start
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
+    assert "Interrupting" in notebook.ok("%workers interrupt").text
     ran = notebook.ok("%%distributed\nworld_size", deadline_s=10)
     assert "it was interrupted" in ran.text
 
