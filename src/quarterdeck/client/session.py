@@ -79,6 +79,8 @@ class CellOptions:
     recorded: bool = False
     """On record in the run store from the start, whether it shows anything or not."""
     tensorboard: str = ""
+    keep_frames: bool = True
+    """If it fails: until the session's next cell begins."""
     max_restarts: int | None = None
     """Given, it makes the cell closed; as the two below."""
     restart: Restart = "recoverable"
@@ -333,5 +335,6 @@ def with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCe
         recorded=options.recorded,
         timeout_s=options.timeout_s,
         collective_timeout_s=options.collective_timeout_s,
+        keep_frames=options.keep_frames,
         tensorboard=options.tensorboard,
     )

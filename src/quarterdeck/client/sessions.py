@@ -62,8 +62,13 @@ class Session:
         name: str = "",
         setup: bool = False,
         tensorboard: str = "",
+        keep_frames: bool = True,
     ) -> None:
-        """Run Python source as a `%%distributed` cell: shows what it shows, raises what it raises."""
+        """Run Python source as a `%%distributed` cell: shows what it shows, raises what it raises.
+
+        If it fails, its frames and what they hold live until the next cell begins; with
+        `keep_frames=False`, and after an out-of-memory, they are gone at once.
+        """
         options = CellOptions(
             ranks=None if ranks is None else tuple(ranks),
             timeout_s=timeout_s,
@@ -73,6 +78,7 @@ class Session:
             setup=setup,
             recorded=bool(name),
             tensorboard=event_folder(tensorboard),
+            keep_frames=keep_frames,
         )
         notebook = notebooks.current()
         names, cell = analyse(code), RunCell(code=code, number=notebook.cell_number(), bare=True)

@@ -166,6 +166,10 @@ def _add_cell_options(parser: Parser) -> None:
     parser.add_argument(
         "--as", dest="as_", type=_identifier, metavar="NAME", help="bind the Run to this name"
     )
+    parser.add_argument(
+        "--no-keep-frames", action="store_true",
+        help="if it fails, give back at once what its functions held; default: when the next cell begins",
+    )  # fmt: skip
     _add_session(parser)
     parser.add_argument(
         "--debug", action="store_true",
@@ -287,6 +291,7 @@ def cell_options(options: argparse.Namespace) -> CellOptions:
         seed=options.seed,
         name=options.name,
         tensorboard=options.tensorboard,
+        keep_frames=not options.no_keep_frames,
         max_restarts=getattr(options, "max_restarts", None),
         restart=getattr(options, "restart", None) or "recoverable",
         resume=getattr(options, "resume", ""),

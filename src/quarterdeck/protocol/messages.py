@@ -220,6 +220,8 @@ class RunCell(_Work, kw_only=True):
     setup: bool = False
     recorded: bool = False
     """It goes into the run store at once, also if it never shows anything."""
+    keep_frames: bool = True
+    """If it fails: until the next one begins."""
     replay: Payload | None = None
     """Of a set-up cell: the payload for a worker that has nothing yet, if that is another."""
 

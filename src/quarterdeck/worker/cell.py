@@ -11,7 +11,7 @@ from typing import Any
 from quarterdeck.checkpointing.problems import CheckpointError
 from quarterdeck.errors import SHOWN_CHARS, RecoverableError, shortened, text_of
 from quarterdeck.protocol.messages import Outcome, RunCell
-from quarterdeck.worker.frames import chain
+from quarterdeck.worker.frames import give_back
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell
@@ -43,7 +43,7 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     finally:
         interrupts.disarm()
     outcome = outcome_of(shell, error)
-    forget_traceback(error)
+    give_back(shell, error, cell.keep_frames)
     return outcome
 
 
@@ -103,12 +103,3 @@ def _raising_line(error: BaseException) -> str:
     if traceback is None:
         return ""
     return linecache.getline(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-
-
-def forget_traceback(error: BaseException | None) -> None:
-    """Frames hold tensors: after an error their memory must come free without a further cell."""
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            setattr(sys, name, None)
-    for one in chain(error):
-        one.__traceback__ = None

@@ -16,8 +16,8 @@ from quarterdeck.payload.loaders import receiving
 from quarterdeck.payload.memory import map_buffers, pack
 from quarterdeck.payload.pickler import dumps, load_function, loads
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
-from quarterdeck.worker.cell import finish_saves, forget_traceback, outcome_of
-from quarterdeck.worker.frames import chain
+from quarterdeck.worker.cell import finish_saves, outcome_of
+from quarterdeck.worker.frames import chain, give_back
 from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
@@ -51,7 +51,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     outcome.installed = installed
     outcome.annotations = {str(name): str(value) for name, value in current().annotations.items()}
     out = _attach(shell, outcome, result, error)
-    forget_traceback(error)
+    give_back(shell, error, keep_frames=False)
     return outcome, out
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Literal
 
-from quarterdeck.worker import imports
+from quarterdeck.worker import dataloaders, imports
 
 HOLD_LIMIT_S = 30.0
 _LOOK_S = 0.005
@@ -70,6 +70,7 @@ class Interrupts:
 
     def disarm(self) -> None:
         self._armed = self._expected = False
+        dataloaders.calm()
         self._let_go()
 
     @contextmanager
@@ -80,6 +81,7 @@ class Interrupts:
             yield
         finally:
             self._armed = False
+            dataloaders.calm()
             self._let_go()
 
     def expect(self) -> None:
@@ -106,6 +108,7 @@ class Interrupts:
     def _raise(self) -> None:
         self._let_go()
         self.reason = self.reason or "interrupted"
+        dataloaders.hurry()
         raise KeyboardInterrupt
 
     # ---- imports

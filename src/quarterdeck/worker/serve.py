@@ -53,6 +53,7 @@ from quarterdeck.protocol.messages import (
 )
 from quarterdeck.worker import output, setup, sources
 from quarterdeck.worker.cell import run_cell
+from quarterdeck.worker.frames import forget
 from quarterdeck.worker.function import call_function
 from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.imports import import_next
@@ -271,14 +272,9 @@ class _Worker:
 
     def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
         """The outcome, if it ends before the first line of user code."""
-        if work.seed is not None:
-            setup.seed_everything(work.seed, self.rank)
         sources.know(self.shell, work.payload)
-        if not work.payload.names:
-            return None
         try:
-            with interrupts.user_code():
-                self.names.install(work.payload, memfd)
+            self._begin(work, memfd)
         except KeyboardInterrupt:
             state: Any = interrupts.reason or "interrupted"
             return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
@@ -292,6 +288,18 @@ class _Worker:
             ]
             return self._complete_outcome(outcome)
         return None
+
+    def _begin(self, work: RunCell | CallFunction, memfd: int | None) -> None:
+        """User code, which may be interrupted: `__del__` of what goes, `__setstate__` of what comes."""
+        if self.shell.failure is not None or work.payload.names:
+            with interrupts.user_code():
+                forget(self.shell)
+                if interrupts.reason:  # a `__del__` cannot raise
+                    raise KeyboardInterrupt
+                if work.payload.names:
+                    self.names.install(work.payload, memfd)
+        if work.seed is not None:
+            setup.seed_everything(work.seed, self.rank)
 
     def _complete_outcome(self, outcome: Outcome) -> Outcome:
         output.flush_all(self.emitter)

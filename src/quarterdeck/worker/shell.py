@@ -96,6 +96,8 @@ class WorkerShell(InteractiveShell):
     cell_code = ""
     cell_is_plain = False
     cell_is_bare = False
+    failure: BaseException | None = None
+    """Of the last cell, until the next one begins; see `frames`."""
     _depth = 0
     """Of cells inside cells."""
     _aside = False
