@@ -16,7 +16,8 @@ export function header(send: Send): Panel<State> {
   const tries = fact();
   const pace = fact();
   const ranks = fact();
-  const facts = h("div", { class: "qd-facts" }, time.el, tries.el, pace.el, ranks.el);
+  const resumed = fact();
+  const facts = h("div", { class: "qd-facts" }, time.el, tries.el, pace.el, ranks.el, resumed.el);
   const stop = stopButton(send);
   const top = h("header", { class: "qd-head" }, title, pill, facts, stop.el);
   const words = h("div", { class: "qd-words", hidden: true });
@@ -56,6 +57,8 @@ export function header(send: Send): Panel<State> {
       tries.put(front, run.attempts > 1 && run.state !== "restarting" ? rest.join(" ") : "");
       pace.put("", isLive(run) ? rate(state.steps_per_s) : "");
       ranks.put("", ranksWord(run.world_size));
+      resumed.put("", run.resumed);
+      setAttr(resumed.el, "class", run.resumed.startsWith("resumed") ? "" : "qd-fact-warn");
       setText(words, sentence(run.words));
       show(words, run.words !== "" && !isLive(run) && run.state !== "succeeded");
       setAttr(words, "class", run.state === "failed" || run.state === "lost" ? "qd-words qd-words-err" : "qd-words");

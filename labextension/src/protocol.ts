@@ -36,6 +36,8 @@ export interface RunHead {
   /** 0 before the ranks have started. */
   world_size: number;
   backend: string;
+  /** Of a run that was to continue another: "resumed from step 399", "has loaded nothing"; else "". */
+  resumed: string;
   started_ms: number | null;
   ended_ms: number | null;
   /** The kernel's clock when this was sent; the browser's may differ. */

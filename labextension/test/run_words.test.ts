@@ -6,7 +6,7 @@ import { attempt, elapsed, isLive, stateWords, waiting } from "../src/run_words"
 
 const HEAD: RunHead = {
   run_id: "r", name: "n", state: "running", words: "", attempt: 0, attempts: 1, world_size: 4, backend: "gloo",
-  started_ms: 1_000, ended_ms: null, now_ms: 5_000, can_stop: true, stopping: "",
+  resumed: "", started_ms: 1_000, ended_ms: null, now_ms: 5_000, can_stop: true, stopping: "",
 };
 
 function rank(number: number, more: Partial<Rank>): Rank {

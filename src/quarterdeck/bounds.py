@@ -18,6 +18,7 @@ UnixNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 """Whatever is counted, bytes too: what a browser's numbers hold."""
 Step = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+LoadedStep = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
 Real = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] | float
 Code = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
 """Of an exit, or a signal."""

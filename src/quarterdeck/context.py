@@ -43,6 +43,15 @@ class Decks(list["Deck"]):
 
 
 @dataclass
+class Resumption:
+    """What a run that continues an earlier one begins with. `loaded(step)` tells that it did."""
+
+    source: Path
+    parent_dir: Path | None
+    loaded: Callable[[int], None] = field(default=lambda _: None, repr=False, compare=False)
+
+
+@dataclass
 class Context:
     """One rank of one run, one attempt.
 
@@ -54,8 +63,7 @@ class Context:
         raw_output_prefix: a folder of this rank's own below it, as in Flyte's execution parameters.
         checkpoint: reads and writes this rank's own checkpoint in Flyte's form; None where there is none.
             Ranks may have saved different steps when a run was killed: let rank 0 read, and broadcast.
-        parent_dir: folder of the run that this one continues (`--resume`); None where there is none.
-        resume_from: where that has its checkpoints, or the one checkpoint that was named; None without.
+        resumption: of a run that continues an earlier one; see `parent_dir` and `resume_from`.
         decks: this rank's decks, in the order they were made; also by name, `decks["loss"]`.
         announce: called when this rank begins to keep something in `run_dir` that is to be looked at
             (metrics, a deck, progress), before the first byte of it: the run goes on record, and is shown.
@@ -73,8 +81,7 @@ class Context:
     run_dir: Path = field(default_factory=lambda: home(dict(os.environ), os.getcwd()) / LOCAL)
     raw_output_prefix: str = ""
     checkpoint: FolderCheckpoint | None = None
-    parent_dir: Path | None = None
-    resume_from: Path | None = None
+    resumption: Resumption | None = None
     decks: Decks = field(default_factory=lambda: Decks())
     annotations: dict[str, str] = field(default_factory=dict)
     announce: Callable[[], None] = field(default=_nobody, repr=False, compare=False)
@@ -88,6 +95,22 @@ class Context:
         Values are kept as JSON; TypeError for one that JSON cannot carry.
         """
         self.annotations.update({name: json.dumps(value) for name, value in items.items()})
+
+    @property
+    def parent_dir(self) -> Path | None:
+        """Folder of the run that this one continues (`--resume`); None where there is none."""
+        return self._looks_itself().parent_dir if self.resumption else None
+
+    @property
+    def resume_from(self) -> Path | None:
+        """Where that has its checkpoints, or the one checkpoint that was named; None without `--resume`."""
+        return self._looks_itself().source if self.resumption else None
+
+    def _looks_itself(self) -> Resumption:
+        """Code that asks where the checkpoints are loads them in a way of its own, as far as we know."""
+        assert self.resumption is not None
+        self.resumption.loaded(-1)
+        return self.resumption
 
     @property
     def default_deck(self) -> Deck:

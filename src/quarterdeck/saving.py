@@ -152,14 +152,16 @@ def load_checkpoint(
         verify: compare the checksums of large files, too.
         directory: where "latest", "best" and steps are looked for, instead of this run's own folder.
 
-    Returns None if there is no checkpoint to be latest or best. Damaged ones are passed over there, with a
-    warning. Raises UsageError for what is not there or does not fit, DamagedCheckpoint, UntrustedCheckpoint.
+    Returns None if this run, or `directory`, has no checkpoint yet to be latest or best. Damaged ones are
+    passed over there, with a warning. Raises UsageError for what is not there (a path, a URL and what
+    `--resume` names have to have one) or does not fit, DamagedCheckpoint, UntrustedCheckpoint.
     """
     writing.flush()
     context = current()
     rank, world_size = _in_the_world(context)
     request = Request(into, rank, map_location, trust, strict, rng, verify)
-    resume = context.resume_from if directory is None else None
+    resumption = context.resumption
+    resume = resumption.source if resumption is not None and directory is None else None
     own = _place(context, directory)
 
     def asked(place: Place, question: str) -> Asked:
@@ -173,7 +175,10 @@ def load_checkpoint(
     _attempt(context, own, rank, world_size)
     for attempt in attempts():
         wait_for_all(attempt)
-    return load_first(which, own, resume, request, asked)
+    loaded = load_first(which, own, resume, request, asked)
+    if loaded is not None and resumption is not None:
+        resumption.loaded(loaded.step)
+    return loaded
 
 
 def flush() -> None:

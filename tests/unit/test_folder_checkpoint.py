@@ -45,7 +45,7 @@ def ck(dest: Path) -> FolderCheckpoint:
     return FolderCheckpoint(dest)
 
 
-@pytest.mark.parametrize("src", [None, "", "missing", "empty"])
+@pytest.mark.parametrize("src", [None, "", "empty"])
 def test_no_earlier_checkpoint(tmp_path: Path, dest: Path, src: str | None) -> None:
     (tmp_path / "empty").mkdir()
     ck = FolderCheckpoint(str(dest), str(tmp_path / src) if src else src)
@@ -54,6 +54,24 @@ def test_no_earlier_checkpoint(tmp_path: Path, dest: Path, src: str | None) -> N
     assert ck.restore() is None
     assert ck.restore(tmp_path / "nowhere") is None
     assert not dest.parent.exists(), "folders are made by the first save only"
+
+
+def test_a_named_source_that_is_gone_is_an_error_whatever_is_asked(tmp_path: Path, dest: Path) -> None:
+    """Never a silent start from zero."""
+    ck = FolderCheckpoint(dest, tmp_path / "gone")
+    (tmp_path / "into").mkdir()
+    for ask in (ck.prev_exists, ck.read, ck.restore, lambda: ck.restore(tmp_path / "into")):
+        with pytest.raises(FileNotFoundError, match="gone"):
+            ask()
+    ck.write(b"it saves all the same")
+    assert tree(dest) == {"_dst_cp": b"it saves all the same"}
+
+
+def test_one_that_is_being_replaced_is_there(tmp_path: Path, dest: Path) -> None:
+    earlier = FolderCheckpoint(tmp_path / "earlier")
+    earlier.write(b"step 1")
+    (tmp_path / "earlier").rename(tmp_path / ".earlier.qd-old")
+    assert FolderCheckpoint(dest, tmp_path / "earlier").read() == b"step 1"
 
 
 def test_a2_write_is_for_the_next_attempt(ck: FolderCheckpoint, dest: Path) -> None:

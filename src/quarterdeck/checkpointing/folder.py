@@ -37,16 +37,23 @@ class FolderCheckpoint:
     """
 
     def __init__(self, checkpoint_dest: str | Path, checkpoint_src: str | Path | None = None) -> None:
-        """An empty or missing `checkpoint_src` means that there is no earlier checkpoint."""
+        """`checkpoint_src`: None or "", or a folder without files, means that there is no earlier checkpoint.
+        One that is named and not there is an error, as soon as it is asked for.
+        """
         self._dest = _local(checkpoint_dest)
         self._src = _local(checkpoint_src) if checkpoint_src else None
         self._lock = threading.RLock()
         self._is_saving = False
         self._restored: Path | None = None
         self._own: tempfile.TemporaryDirectory[str] | None = None
+        self.on_restore: Callable[[], None] = lambda: None
+        """Called when something of the earlier checkpoint was given out."""
 
     def prev_exists(self) -> bool:
-        """Whether there is something to restore. (Flyte: whether a source is named, even an empty one.)"""
+        """Whether there is something to restore. (Flyte: whether a source is named, even an empty one.)
+
+        Raises FileNotFoundError if the named source is not there, as `restore` and `read` do.
+        """
         return bool(self._previous())
 
     def restore(self, path: str | Path | None = None) -> Path | None:
@@ -63,6 +70,7 @@ class FolderCheckpoint:
                 for entry in entries:
                     _copy(entry, target / entry.name)
                 self._restored = target
+                self.on_restore()
             return self._restored
 
     def save(self, cp: str | Path | BinaryIO) -> None:
@@ -93,7 +101,11 @@ class FolderCheckpoint:
             raise ValueError(
                 f"read() needs exactly one checkpoint file, not {len(entries)} ({found}): use restore(path)."
             )
-        return entries[0].read_bytes() if entries else None
+        if not entries:
+            return None
+        content = entries[0].read_bytes()
+        self.on_restore()
+        return content
 
     def write(self, b: bytes) -> None:
         """Replace what an earlier `write` of this attempt wrote. Raises TypeError for anything but bytes."""
@@ -104,8 +116,12 @@ class FolderCheckpoint:
     def _previous(self) -> list[Path]:
         if self._src is None:
             return []
-        folder = self._src if self._src.is_dir() else _aside(self._src)
-        return _entries(folder) if folder.is_dir() else []
+        folder = _latest(self._src)
+        if folder is None:
+            raise FileNotFoundError(
+                errno.ENOENT, "The checkpoint that was to be continued is not there", str(self._src)
+            )
+        return _entries(folder)
 
     def _own_folder(self) -> Path:
         self._own = self._own or tempfile.TemporaryDirectory(prefix="quarterdeck-restored-")
@@ -181,6 +197,17 @@ class FolderCheckpoint:
     def _take_up(self) -> None:
         if not self._dest.exists() and _aside(self._dest).is_dir():
             os.rename(_aside(self._dest), self._dest)
+
+
+def holds_some(folder: Path) -> bool:
+    """Whether something was saved there."""
+    found = _latest(folder)
+    return found is not None and bool(_entries(found))
+
+
+def _latest(folder: Path) -> Path | None:
+    """It, or what it was, while a save puts another one into its place; None if there is neither."""
+    return next((one for one in (folder, _aside(folder), folder) if one.is_dir()), None)
 
 
 def _local(folder: str | Path) -> Path:

@@ -14,6 +14,7 @@ from quarterdeck.checkpointing.loading import Loaded, Request, find, folder_of_m
 from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.checkpointing.paths import is_listed, step_of
 from quarterdeck.checkpointing.places import Place, place_of
+from quarterdeck.errors import UsageError
 
 
 def load_first(
@@ -26,14 +27,18 @@ def load_first(
     """`resume`: a folder of checkpoints, or the one that the run began with. `asked` tells where the rank is
     when it asks a question at a place.
     """
+    named = None if resume is None else str(resume)
     question = which if isinstance(which, str) and _is_asked(which) else ""
     if not question and (many := folder_of_many(which)) is not None:
-        question, own, resume = "latest", many, None
+        question, own, resume, named = "latest", many, None, many.path
     if question:
         answer = asked(own, question).once(question, lambda: _found(question, own, resume))
         if answer.foreign:
             return load(answer.foreign, own, request)
-        return load_found(question, answer, request)
+        loaded = load_found(question, answer, request)
+        if loaded is None and named is not None:
+            raise UsageError(_nothing_at(named, Checkpoints(place_of(named))))
+        return loaded
     if resume is not None and type(which) is int and not _has(own, which):
         return load(which, place_of(resume if _holds_many(resume) else resume.parent), request)
     return load(which, own, request)
@@ -45,6 +50,12 @@ def _found(question: str, own: Place, resume: Path | None) -> Answer:
     if _holds_many(resume):
         return find(question, place_of(resume))
     return Answer([], foreign=str(resume))
+
+
+def _nothing_at(path: str, found: Checkpoints) -> str:
+    """A place that was named is never passed over in silence: the training would begin at its start."""
+    problem = f" The newest, {found.invalid[-1].path}: {found.invalid[-1].problem}." if found.invalid else ""
+    return f"There is no checkpoint at {path} that could be loaded.{problem}"
 
 
 def _is_asked(which: str) -> bool:

@@ -23,6 +23,7 @@ from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.outlet import Outlet
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.restarts import Restarts
+from quarterdeck.coordinator.resumption import Resumption
 from quarterdeck.coordinator.run import CellRun, Reason
 from quarterdeck.coordinator.setups import SetupCell, SetupCells, failure_words
 from quarterdeck.coordinator.vitals import sampled
@@ -91,6 +92,7 @@ class ClosedRun:
             keeper=keeper,
         )
         self._restarts = Restarts(submit, channel.send)
+        self._resumption = Resumption(submit.parent.resume, self._tell)
         self._oom = OomCounter()
         self._run: CellRun | None = None
         self._starting: asyncio.Task[WorkerGroup] | None = None
@@ -144,6 +146,7 @@ class ClosedRun:
         finally:
             if timer is not None:
                 timer.cancel()
+            self._resumption.leave()
             self._setup_cells.clear()
             self._record.close()
 
@@ -283,6 +286,8 @@ class ClosedRun:
         self._record.outcomes(finished.outcomes, self._attempt)
         self._record.end(finished, self._attempt, self._kernel_gone())
         self._tell_left_out()
+        if finished.root_cause is None and not finished.stopped:
+            self._resumption.succeeded()
         self._channel.send(finished)
 
     def _end_without_run(self, problem: BaseException) -> None:
@@ -316,6 +321,12 @@ class ClosedRun:
             self._tell(self._record.notice)
 
     def _on_output(self, output: Output, raw: bytes) -> None:
+        if output.kind == "loaded":
+            self._resumption.loaded()
+            self._record.loaded(output.rank, output.step, self._attempt)
+            return
+        if output.kind == "logged":
+            self._resumption.began()
         self._record.write(output)
         self._outlet.show(output, raw)
 

@@ -25,7 +25,7 @@ from quarterdeck.protocol.messages import (
     RunCell,
 )
 from quarterdeck.store.environment import describe
-from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunState, StateEvent
+from quarterdeck.store.format import GroupEvent, LoadEvent, OutcomeEvent, RunHeader, RunState, StateEvent
 from quarterdeck.store.home import home
 from quarterdeck.store.recorder import Recorder
 from quarterdeck.store.results import write_result
@@ -108,6 +108,9 @@ class RunRecord:
 
     def state(self, state: RunState, attempt: int, reason: str = "") -> None:
         self._recorder.event(StateEvent(time.time_ns(), state, attempt, reason))
+
+    def loaded(self, rank: int, step: int, attempt: int) -> None:
+        self._recorder.event(LoadEvent(time.time_ns(), attempt, rank, step))
 
     def group(self, plan: Plan, attempt: int) -> None:
         self._recorder.event(

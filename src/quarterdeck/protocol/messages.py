@@ -408,8 +408,9 @@ class Output(Message):
     """Something a rank shows; forwarded to the kernel byte for byte."""
 
     rank: int
-    kind: Literal["stdout", "stderr", "display", "update", "clear", "result", "logged"]
-    """logged: nothing to show, but the rank has begun to keep metrics in its run's folder."""
+    kind: Literal["stdout", "stderr", "display", "update", "clear", "result", "logged", "loaded"]
+    """logged: nothing to show, but the rank has begun to keep metrics in its run's folder.
+    loaded: nor here, but the rank has loaded the checkpoint of `step`, in a run that continues another."""
     text: str = ""
     """Of stdout and stderr: as written, may hold \\r and ANSI codes, need not end with a newline."""
     data: dict[str, str] = {}
@@ -419,6 +420,8 @@ class Output(Message):
     display_id: str = ""
     wait: bool = False
     """Of clear: only when the next output comes."""
+    step: int = -1
+    """Of loaded; -1: its code has looked for the files itself."""
 
 
 class Importing(Message):

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from quarterdeck import files
-from quarterdeck.bounds import Attempt, Count, Rank, UnixNs, WorldSize
+from quarterdeck.bounds import Attempt, Count, LoadedStep, Rank, UnixNs, WorldSize
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.keeper import Keeper
 
@@ -25,6 +25,7 @@ __all__ = [
     "Event",
     "GroupEvent",
     "Keeper",
+    "LoadEvent",
     "OutcomeEvent",
     "RunHeader",
     "RunState",
@@ -113,6 +114,15 @@ class GroupEvent(_Event, tag="group"):
     environment: dict[str, str] = {}
 
 
+class LoadEvent(_Event, tag="load"):
+    """A rank of a run that continues an earlier one has loaded a checkpoint."""
+
+    attempt: Attempt
+    rank: Rank
+    step: LoadedStep
+    """-1: not known, its code has looked for the files itself."""
+
+
 class OutcomeEvent(_Event, tag="outcome"):
     """A rank ended an attempt. Its value is not here but, if it was kept, in the attempt's result file."""
 
@@ -123,7 +133,7 @@ class OutcomeEvent(_Event, tag="outcome"):
     """Why the value was not kept."""
 
 
-Event = StateEvent | GroupEvent | OutcomeEvent
+Event = StateEvent | GroupEvent | LoadEvent | OutcomeEvent
 
 _events = msgspec.json.Decoder(Event)
 _headers = msgspec.json.Decoder(RunHeader)

@@ -139,6 +139,16 @@ class StoredRun:
             return 0.0
         return max(0, (self.ended_unix_ns or time.time_ns()) - self.started_unix_ns) / 1e9
 
+    @property
+    def resumed(self) -> str:
+        """What came of `--resume`: "resumed from step 399", "resumed", or at the end of the run "has loaded
+        nothing". "" for other runs, and before one of these is sure.
+        """
+        loaded = self._timeline.loaded
+        if loaded is not None:
+            return f"resumed from step {loaded.step:,}" if loaded.step >= 0 else "resumed"
+        return "has loaded nothing" if self.header.resumed_from and self.terminal else ""
+
     # ---- who ran it: of the last group; nothing before there was one
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterdeck.store.format import TERMINAL, Event, GroupEvent, OutcomeEvent, StateEvent
+from quarterdeck.store.format import TERMINAL, Event, GroupEvent, LoadEvent, OutcomeEvent, StateEvent
 
 
 class Timeline:
@@ -13,6 +13,8 @@ class Timeline:
         self.running: StateEvent | None = None
         """The first time it ran."""
         self.group: GroupEvent | None = None
+        self.loaded: LoadEvent | None = None
+        """The first one whose step is known, else the first."""
         self.attempt = 0
         self._outcomes: dict[int, dict[int, OutcomeEvent]] = {}
 
@@ -32,6 +34,8 @@ class Timeline:
                 self._enter(event)
             case GroupEvent():
                 self.group = event
+            case LoadEvent():
+                self._load(event)
             case OutcomeEvent():
                 self._outcomes.setdefault(event.attempt, {})[event.outcome.rank] = event
 
@@ -39,6 +43,10 @@ class Timeline:
         """By rank; None: of the last attempt."""
         ranks = self._outcomes.get(self.attempt if attempt is None else attempt, {})
         return [ranks[rank] for rank in sorted(ranks)]
+
+    def _load(self, event: LoadEvent) -> None:
+        if self.loaded is None or self.loaded.step < 0 <= event.step:
+            self.loaded = event
 
     def _enter(self, event: StateEvent) -> None:
         if self.ended:

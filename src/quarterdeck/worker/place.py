@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from quarterdeck.checkpointing.folder import FolderCheckpoint
-from quarterdeck.context import Context
+from quarterdeck.checkpointing.folder import FolderCheckpoint, holds_some
+from quarterdeck.context import Context, Resumption
 from quarterdeck.protocol.messages import CallFunction, RunCell, RunPlace
 
 
 def context_of(work: RunCell | CallFunction, rank: int, world_size: int) -> Context:
     """What `qd.current()` is while user code runs."""
     place = work.place
+    resumption = _resumption(place)
     return Context(
         run_id=place.run_id,
         name=place.name or work.name,
@@ -23,23 +24,32 @@ def context_of(work: RunCell | CallFunction, rank: int, world_size: int) -> Cont
         world_size=world_size,
         attempt=place.attempt,
         run_dir=Path(place.folder),
-        checkpoint=_checkpoint(place, rank) if place.closed else None,
-        parent_dir=Path(place.parent) if place.parent else None,
-        resume_from=Path(place.resume) if place.resume else None,
+        checkpoint=_checkpoint(place, rank, resumption) if place.closed else None,
+        resumption=resumption,
     )
 
 
-def _checkpoint(place: RunPlace, rank: int) -> FolderCheckpoint:
-    """It reads what this rank saved last before this attempt: in this run, else in the one it continues."""
+def _resumption(place: RunPlace) -> Resumption | None:
+    if not place.resume:
+        return None
+    return Resumption(Path(place.resume), Path(place.parent) if place.parent else None)
+
+
+def _checkpoint(place: RunPlace, rank: int, resumption: Resumption | None) -> FolderCheckpoint:
+    """It reads what this rank saved last before this attempt: in this run, else in the one it continues. If
+    all that it was to continue is gone, reading says so.
+    """
     own = f"rank-{rank}"
     folder = Path(place.folder) / "checkpoints"
     target = folder / f"attempt-{place.attempt}" / own
-    attempts = [folder / f"attempt-{attempt}" / own for attempt in reversed(range(place.attempt))]
-    for source in (*attempts, *(_inherited(Path(place.resume), own) if place.resume else ())):
-        found = FolderCheckpoint(target, source)
-        if found.prev_exists():
-            return found
-    return FolderCheckpoint(target)
+    sources = [folder / f"attempt-{attempt}" / own for attempt in reversed(range(place.attempt))]
+    if resumption is None:
+        return FolderCheckpoint(target, next(filter(holds_some, sources), None))
+    sources += _inherited(resumption.source, own)
+    gone = None if resumption.source.exists() else resumption.source
+    checkpoint = FolderCheckpoint(target, next(filter(holds_some, sources), gone))
+    checkpoint.on_restore = lambda: resumption.loaded(-1)
+    return checkpoint
 
 
 def _inherited(resume: Path, own: str) -> Iterator[Path]:

@@ -131,6 +131,9 @@ class _Worker:
     def _tell_logged(self) -> None:
         self.emitter.show(Output(rank=self.rank, kind="logged"))
 
+    def _tell_loaded(self, step: int) -> None:
+        self.emitter.show(Output(rank=self.rank, kind="loaded", step=step))
+
     # ---- service thread
 
     def _listen(self) -> None:
@@ -248,8 +251,10 @@ class _Worker:
     def _working(self, work: RunCell | CallFunction) -> Iterator[None]:
         """What user code finds around it."""
         context = context_of(work, self.rank, self.world_size)
-        watch = Watch(context, self.phases.take(), self._tell_logged, work.tensorboard)
+        watch = Watch(context, self.phases.take(), self._tell_logged, self._tell_loaded, work.tensorboard)
         context.announce = watch.announce
+        if context.resumption is not None:
+            context.resumption.loaded = watch.loaded
         with (
             setup.environment(work.environ),
             self.group.cell(work.collective_timeout_s),

@@ -35,10 +35,17 @@ class Watch:
     """One run on this rank. `look` and `finish` never raise; `announce` from any thread."""
 
     def __init__(
-        self, context: Context, phases: list[Span], tell: Callable[[], None], tensorboard: str = ""
+        self,
+        context: Context,
+        phases: list[Span],
+        tell: Callable[[], None],
+        tell_loaded: Callable[[int], None],
+        tensorboard: str = "",
     ) -> None:
         self.context = context
         self._tell = tell
+        self._tell_loaded = tell_loaded
+        self._loaded: int | None = None
         self._pid = os.getpid()
         self._announced = self._finished = False
         self._started_ns = time.time_ns()
@@ -58,6 +65,15 @@ class Watch:
             self._announced = True
             self._tell()
             self._write_phases()
+
+    def loaded(self, step: int) -> None:
+        """Tells the coordinator, of the first one; -1 where the step is not known, which it may be later."""
+        if os.getpid() != self._pid:
+            return
+        with shield, self._lock:
+            if self._loaded is None or self._loaded < 0 <= step:
+                self._loaded = step
+                self._tell_loaded(step)
 
     def begin(self) -> None:
         """A run of its own is on record from the start."""

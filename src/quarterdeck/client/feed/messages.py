@@ -48,6 +48,8 @@ class RunHead(msgspec.Struct):
     world_size: int
     """0 before the ranks have started."""
     backend: str
+    resumed: str
+    """Of a run that was to continue another: "resumed from step 399", "has loaded nothing"; else ""."""
     started_ms: float | None
     ended_ms: float | None
     now_ms: float

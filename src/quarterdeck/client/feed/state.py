@@ -83,7 +83,7 @@ def _head(folder: Path, run: StoredRun | None, facts: Facts, control: Control) -
     if run is None:
         return RunHead(
             run_id=folder.name, name="", state="starting", words="", attempt=0, attempts=1, world_size=0,
-            backend="", started_ms=None, ended_ms=None, now_ms=now_ms, can_stop=control.can_stop,
+            backend="", resumed="", started_ms=None, ended_ms=None, now_ms=now_ms, can_stop=control.can_stop,
             stopping=control.stopping,
         )  # fmt: skip
     return RunHead(
@@ -95,12 +95,19 @@ def _head(folder: Path, run: StoredRun | None, facts: Facts, control: Control) -
         attempts=max(run.attempt, run.header.max_restarts) + 1,
         world_size=run.world_size,
         backend=run.backend,
+        resumed=_resumed(run, facts),
         started_ms=_ms(run.started_unix_ns),
         ended_ms=_ms(run.ended_unix_ns),
         now_ms=now_ms,
         can_stop=control.can_stop and not run.terminal,
         stopping="" if run.terminal else control.stopping,
     )
+
+
+def _resumed(run: StoredRun, facts: Facts) -> str:
+    if run.resumed or not run.header.resumed_from:
+        return run.resumed
+    return "has loaded nothing yet" if _step(run, facts) is not None else ""
 
 
 def _ms(time_unix_ns: int) -> float | None:

@@ -116,7 +116,8 @@ def _last(metrics: Metrics, name: str, rank: int) -> str:
 def _foot(run: StoredRun) -> str:
     again = f'qd.runs()["{run.run_id}"].show() draws it again.'
     decks = len([head for head in StoredDecks(run.folder).heads() if not head.automatic])
-    return f"{decks} deck{'s' if decks > 1 else ''}. {again}" if decks else again
+    resumed = f"It {run.resumed}. " if run.resumed else ""
+    return f"{resumed}{decks} deck{'s' if decks > 1 else ''}. {again}" if decks else f"{resumed}{again}"
 
 
 def _decks(run: StoredRun) -> Iterator[str]:
