@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,30 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     with server(tmp_path_factory.mktemp("jupyter") / "root") as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Of an S3 server of our own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()  # clients of another module's server
+        bucket = f"bucket-{uuid.uuid4().hex}"  # all servers of this process share what they hold
+        s3fs.S3FileSystem(endpoint_url=names["AWS_ENDPOINT_URL"]).mkdir(bucket)
+        yield f"s3://{bucket}"
+    server.stop()
 
 
 @pytest.fixture(scope="module")

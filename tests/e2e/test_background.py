@@ -353,8 +353,12 @@ def test_two_hundred_runs_leave_nothing_behind(tmp_path: Path) -> None:
             "for run in runs: run.result()",
             deadline_s=110,
         )
-        after, threads_after = settled(notebook)
-        assert after.keys() == before.keys()
-        assert all(after[pid] <= before[pid] + 3 for pid in before), (before, after)
-        assert threads_after <= threads_before + 1
+        deadline = time.monotonic() + 20
+        while True:  # ipykernel keeps sockets of threads that wrote something for a few seconds
+            after, threads_after = settled(notebook)
+            assert after.keys() == before.keys()
+            if all(after[pid] <= before[pid] + 3 for pid in before) and threads_after <= threads_before + 1:
+                break
+            assert time.monotonic() < deadline, (before, after, threads_before, threads_after)
+            time.sleep(0.1)
         assert notebook.ok("len(qd.runs())").text == "210"

@@ -579,25 +579,3 @@ def test_wrong_models_are_refused_on_all_ranks(here: Context) -> None:
     with pytest.raises(UsageError), working_for(dataclasses.replace(here, world_size=2)):
         save_checkpoint([torch.ones(1)], step=1)
     flush()
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """An S3 server of our own."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    names = {
-        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            patch.setenv(name, value)
-        import s3fs
-
-        s3fs.S3FileSystem(endpoint_url=names["AWS_ENDPOINT_URL"]).mkdir("bucket")
-        yield "s3://bucket"
-    server.stop()
