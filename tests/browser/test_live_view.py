@@ -143,7 +143,9 @@ def test_two_runs_and_their_decks_stand_on_one_page(opened: Open) -> None:
         expect(view.locator(".qd-title")).to_have_text(name)
         view.get_by_role("button", name="Decks").click()
         view.locator("[data-deck=notes]").click()
-        expect(view.frame_locator("iframe").locator("body")).to_contain_text(f"this is {name}")
+        expect(view.frame_locator("iframe").frame_locator("iframe").locator("body")).to_contain_text(
+            f"this is {name}"
+        )
 
 
 def test_a_hostile_deck_touches_nothing(opened: Open) -> None:
@@ -153,7 +155,7 @@ def test_a_hostile_deck_touches_nothing(opened: Open) -> None:
     view = notebook.view(2)
     view.get_by_role("button", name="Decks").click()
     view.locator(".qd-dk-item").filter(has_text="onerror").click()
-    body = view.frame_locator("iframe").locator("body")
+    body = view.frame_locator("iframe").frame_locator("iframe").locator("body")
     expect(body).to_contain_text("hello from a deck")
     expect(body).to_have_attribute("data-ran", "yes")
     expect(body).to_have_attribute("data-net", "closed")

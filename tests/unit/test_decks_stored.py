@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from enum import Enum
+from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from quarterdeck.store.format import (
 
 S = 1_000_000_000
 START = 1_760_000_000 * S
+SRCDOC = r"(?s)srcdoc=(['\"])(.*?)\1"
 HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 
 
@@ -176,8 +178,28 @@ def test_every_page_forbids_resources_and_needs_none(folder: Path, name: str) ->
         assert without_addresses(html)
 
 
+def frames_in(html: str) -> list[str]:
+    """The pages in its frames."""
+    return [unescape(found[1]) for found in re.findall(SRCDOC, html)]
+
+
+def own(html: str) -> str:
+    """What it holds outside of its frames."""
+    return re.sub(SRCDOC, "", html)
+
+
+def test_a_page_holds_the_deck_in_a_frame_alone() -> None:
+    html = page("x", Body(("<p>the user's</p>",)))
+    assert "the user's" not in own(html)
+    (inner,) = frames_in(html)
+    assert "<p>the user's</p>" in inner
+    assert html.count(CSP) == 1
+    assert inner.count(CSP) == 1
+
+
 def test_a_merged_page_has_a_section_for_each_rank_that_differs(folder: Path) -> None:
-    html = merged("x", {0: Body(("same",)), 1: Body(("same",)), 2: Body(("other",)), 3: Body(("same",))})
+    bodies = {0: Body(("same",)), 1: Body(("same",)), 2: Body(("other",)), 3: Body(("same",))}
+    (html,) = frames_in(merged("x", bodies))
 
     assert html.count("same") == 1
     assert html.count('<section class="qd-rank">') == 2
@@ -197,19 +219,19 @@ def test_a_page_of_all_ranks_is_bounded() -> None:
     ["<img src=x ONERROR = 'x()'>", "<!-- not closed", "</section></main>", '<a href="javascript:x()">'],
 )
 def test_markup_that_reaches_beyond_its_rank_is_in_a_frame_of_its_own(reaching: str) -> None:
-    html = merged("x", {0: Body((reaching,)), 1: Body(("<b>position = 3</b>",))})
-    assert reaching not in html.replace("</section></main><script>", "", 1)
-    assert "<b>position = 3</b>" in html
-    assert html.count("<iframe") == 1
+    (html,) = frames_in(merged("x", {0: Body((reaching,)), 1: Body(("<b>position = 3</b>",))}))
+    assert reaching not in own(html).replace("</section></main><script>", "", 1)
+    assert "<b>position = 3</b>" in own(html)
+    assert [reaching in inner for inner in frames_in(html)] == [True]
 
 
 def test_scripts_of_two_ranks_do_not_meet() -> None:
     bodies = {rank: Body((f"<script>const rank = {rank}</script>",)) for rank in (0, 1)}
-    html = merged("x", bodies)
+    (html,) = frames_in(merged("x", bodies))
 
     assert html.count('sandbox="allow-scripts" ') == 2
-    assert "<script>const rank" not in html
-    assert "&lt;script&gt;const rank = 1" in html
+    assert "const rank" not in own(html)
+    assert ["const rank = 1" in inner for inner in frames_in(html)] == [False, True]
 
 
 def test_a_rank_that_has_not_written_it_is_told(folder: Path) -> None:
@@ -238,10 +260,10 @@ def test_in_a_notebook_a_deck_is_in_a_frame_of_its_own() -> None:
     deck = qd.Deck(HOSTILE, "<script>alert(document.cookie)</script>", auto_add_to_deck=False)
     html = deck._repr_mimebundle_()["text/html"]
 
-    assert html.count("<iframe") == 1
-    assert 'sandbox="allow-scripts" ' in html
+    assert own(html).count("<iframe") == 1
+    assert 'sandbox="allow-scripts" ' in own(html)
     assert "alert(" in html
-    assert "<script>alert" not in html
+    assert "<script>alert" not in own(html)
     assert "allow-same-origin" not in html
     assert framed("x", "").count("<iframe") == 1
 

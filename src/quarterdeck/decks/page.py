@@ -1,9 +1,12 @@
 """A deck as a whole page that needs nothing else. Called in the kernel by `stored`, and by `Deck.save`.
 
 What is in a deck is the user's own HTML, as it is: the page forbids every resource from elsewhere, and is to
-be shown in a frame with `sandbox="allow-scripts"` and nothing more. It tells the frame's owner its height by
-`postMessage({quarterdeck: "height", px: number})`. It is light or dark as the browser prefers, as its
-`<html data-theme="dark">` says, or as it is told by `{quarterdeck: "theme", theme: "dark"}`.
+be shown in a frame with `sandbox="allow-scripts"` and nothing more. The HTML lies in a frame of that page:
+its rules hold for where its frames go, and not for where it goes itself.
+
+The page tells the frame's owner its height by `postMessage({quarterdeck: "height", px: number})`. It is light
+or dark as the browser prefers, as its `<html data-theme="dark">` says, or as it is told by
+`{quarterdeck: "theme", theme: "dark"}`.
 """
 
 from __future__ import annotations
@@ -38,8 +41,12 @@ _HANDLER = re.compile(r"on[a-z]+\s*=")
 _HEIGHT_PX = 320
 """Of a frame in a notebook until its page has told its own, or where scripts do not run."""
 
+_AROUND = "body{margin:0}iframe{display:block;width:100%;height:100vh;border:0}"
+"""Of a page that only holds another one; its own height is nothing to tell of before it knows that one's."""
+
 _SCRIPT = """
-(()=>{let last=0;const tell=()=>{const px=Math.ceil(document.body.getBoundingClientRect().height);
+(()=>{let last=0;const tell=()=>{const held=document.querySelector("body.qd-rank>iframe");
+if(held&&!held.style.height)return;const px=Math.ceil(document.body.getBoundingClientRect().height);
 if(px!==last&&parent!==window){last=px;parent.postMessage({quarterdeck:"height",px},"*")}};
 const theme=frame=>{const name=document.documentElement.dataset.theme;
 if(name)frame.contentWindow.postMessage({quarterdeck:"theme",theme:name},"*")};
@@ -79,7 +86,7 @@ class Page:
 
 
 def page(name: str, body: Body) -> str:
-    return _page(name, _inside(body), _plots([body]))
+    return _held(name, _page(name, _inside(body), _plots([body])))
 
 
 def merged(name: str, bodies: Mapping[int, Body]) -> str:
@@ -97,12 +104,12 @@ def merged(name: str, bodies: Mapping[int, Body]) -> str:
                 f"Left out: a page of all ranks holds {size(MERGED_BYTES)}. Look at it by itself."
             )
         elif several and _may_meet(body):
-            inside = _frame(name, page(name, body), "")
+            inside = _frame(name, _page(name, _inside(body), _plots([body])), "")
         else:
             inside = _inside(body)
             plain.append(body)
         sections.append(f'<section class="qd-rank">{chips(ranks)}{inside}</section>')
-    return _page(name, "".join(sections), _plots(plain))
+    return _held(name, _page(name, "".join(sections), _plots(plain)))
 
 
 def whole(name: str, html: str) -> str:
@@ -134,12 +141,21 @@ def _chip(first: int, last: int) -> str:
 
 
 def _page(name: str, inside: str, plots: str) -> str:
+    return _document(name, sheet(), f"<body><main>{inside}</main>{plots}")
+
+
+def _held(name: str, html: str) -> str:
+    """A page whose only content is the frame of another one."""
+    return _document(name, _AROUND, f'<body class="qd-rank">{_frame(name, html, "")}')
+
+
+def _document(name: str, style: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CSP}">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(name)}</title><style>{sheet()}</style></head>"
-        f"<body><main>{inside}</main>{plots}<script>{_SCRIPT}</script></body></html>"
+        f"<title>{escape(name)}</title><style>{style}</style></head>"
+        f"{body}<script>{_SCRIPT}</script></body></html>"
     )
 
 
@@ -163,8 +179,16 @@ def _frame(name: str, html: str, style: str) -> str:
     styled = f' style="{style}"' if style else ""
     return (
         f'<iframe title="deck {escape(name)}" sandbox="{SANDBOX}" referrerpolicy="no-referrer"{styled} '
-        f'srcdoc="{escape(html)}"></iframe>'
+        f"srcdoc={_quoted(html)}></iframe>"
     )
+
+
+def _quoted(html: str) -> str:
+    """As an attribute, in the quotes that it holds less of: `escape` makes pages of scripts much larger."""
+    text = html.replace("&", "&amp;")
+    if text.count("'") < text.count('"'):
+        return "'" + text.replace("'", "&#39;") + "'"
+    return '"' + text.replace('"', "&quot;") + '"'
 
 
 def _plots(bodies: Sequence[Body]) -> str:
