@@ -17,6 +17,7 @@ from quarterdeck.store.history import StoredRun
 _SHOWN_CHARS = 80
 _METRICS_SHOWN = 3
 _CALL_CHARS = 40
+_NAME_CHARS = 120
 _STATES = {
     "queued": ("\u25cc", "idle"),
     "starting": ("\u25d4", "acc"),
@@ -60,8 +61,10 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
 def called(header: RunHeader) -> str:
     """A function by its call: "train(lr=0.1)"; others by name or title."""
     if not header.arguments:
-        return header.name or header.title
-    return _cut(f"{header.name or header.title.removesuffix('()')}({header.arguments})", _CALL_CHARS)
+        return words.one_line(header.name or header.title, _NAME_CHARS)
+    return words.one_line(
+        f"{header.name or header.title.removesuffix('()')}({header.arguments})", _CALL_CHARS
+    )
 
 
 def _history_row(run: StoredRun) -> list[str]:
@@ -74,7 +77,7 @@ def _history_row(run: StoredRun) -> list[str]:
         _duration(run) if run.started_unix_ns else "",
         str(run.world_size or ""),
         _metrics(run),
-        run.run_id,
+        words.one_line(run.run_id, _NAME_CHARS),
     ]
 
 
@@ -88,7 +91,8 @@ def _metrics(run: StoredRun) -> str:
 def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
     what = outcome.text if outcome.state == "ok" else _what(outcome)
     state = _RANK_WORDS.get(outcome.state, outcome.state)
-    return [str(outcome.rank), state, _cut(what), _cut(run.last_line(outcome.rank))]
+    last = run.last_line(outcome.rank)
+    return [str(outcome.rank), state, words.one_line(what, _SHOWN_CHARS), words.one_line(last, _SHOWN_CHARS)]
 
 
 def _what(outcome: Outcome) -> str:
@@ -99,11 +103,6 @@ def _what(outcome: Outcome) -> str:
 
 def _duration(run: StoredRun) -> str:
     return words.seconds(run.duration_s)
-
-
-def _cut(text: str, most: int = _SHOWN_CHARS) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _faint(text: str) -> str:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 DASH = "\u2013"
 """En dash, between the first and the last of a run."""
+
+
+_STEERS = re.compile(
+    r"\x1b\[[0-9;:?]*[ -/]*[@-~]"
+    r"|[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What is not to be seen but acts on a terminal, or on the order of the text around it."""
+
+
+def one_line(text: str, most: int) -> str:
+    """Of whatever a user or a file has called something, as it can stand in a table."""
+    line = " ".join(_STEERS.sub("", text[: 16 * most]).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def runs(ranks: Iterable[int]) -> Iterator[tuple[int, int]]:
