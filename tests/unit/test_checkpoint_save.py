@@ -754,6 +754,22 @@ def test_s3(here: Context, bucket: str) -> None:
     found[0].verify()
 
 
+def test_keys_of_a_bucket_that_lead_elsewhere_are_not_followed(
+    here: Context, bucket: str, tmp_path: Path
+) -> None:
+    import s3fs
+
+    path = save_checkpoint({"x": torch.ones(2)}, step=1, directory=f"{bucket}/odd", wait=True)
+    name = path.removeprefix("s3://")
+    fs: Any = s3fs.S3FileSystem()
+    for key in (f"{name}/../../../../..{tmp_path}/one", f"{name}/{tmp_path}/two", f"{name}/data/../../three"):
+        fs.call_s3("put_object", Bucket=key.partition("/")[0], Key=key.partition("/")[2], Body=b"x")
+    fs.invalidate_cache()
+    loaded = load_checkpoint("latest", directory=f"{bucket}/odd")
+    assert loaded is not None
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_upload_that_breaks_off_leaves_the_one_before(
     here: Context, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ _YOUNG_S = 60.0
 """A draft of this age may be about to be locked."""
 _OLD_S = 86_400.0
 """Nobody writes on a file for so long."""
-_READ_BYTES = 256 << 20
+READ_BYTES = 256 << 20
 """Of a manifest, and of an index of tensors."""
 
 
@@ -42,7 +42,7 @@ class LocalContents:
         return f"{self._place}/{self._name}"
 
     def read(self, name: str) -> bytes:
-        return files.read(self._place, self._name, *name.split("/"), limit_bytes=_READ_BYTES)
+        return files.read(self._place, self._name, *name.split("/"), limit_bytes=READ_BYTES)
 
     def size(self, name: str) -> int | None:
         return files.size_of(self._place, self._name, *name.split("/"))

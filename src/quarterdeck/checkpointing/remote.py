@@ -6,6 +6,7 @@ names it, in one request; what the manifest before named is removed after that.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from quarterdeck.checkpointing.local import READ_BYTES
 from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
 from quarterdeck.checkpointing.paths import is_listed
 from quarterdeck.checkpointing.sink import Sink
@@ -33,6 +35,11 @@ class RemoteContents:
         return f"{self._place.path}/{self._name}"
 
     def read(self, name: str) -> bytes:
+        """Raises OSError, also if it is larger than what is read at once."""
+        size_bytes = self.size(name) or 0
+        if size_bytes > READ_BYTES:
+            text = f"it has {size_bytes:,} bytes, and is read up to {READ_BYTES:,}"
+            raise OSError(errno.EFBIG, text, f"{self.path}/{name}")
         data: bytes = self._place.guarded(lambda fs: fs.cat_file(f"{self._root}/{name}"))
         return data
 
@@ -68,11 +75,14 @@ class RemoteContents:
         return f"{self._place.root}/{self._name}"
 
     def _sizes(self) -> dict[str, int]:
-        """Relative paths; one request, asked once."""
+        """Relative paths; one request, asked once. A store's keys are any text: one that would lead out of
+        the folder that it is copied to is none of a checkpoint's.
+        """
         if self._found is None:
             found = self._place.guarded(lambda fs: fs.find(self._root, detail=True))
             start = len(self._root.lstrip("/")) + 1
-            self._found = {path.lstrip("/")[start:]: int(info["size"] or 0) for path, info in found.items()}
+            sizes = {path.lstrip("/")[start:]: int(info["size"] or 0) for path, info in found.items()}
+            self._found = {name: size for name, size in sizes.items() if _stays_below(name)}
         return self._found
 
 
@@ -158,6 +168,10 @@ class RemotePlace:
 
     def in_the_making(self) -> set[str]:
         return set()
+
+
+def _stays_below(name: str) -> bool:
+    return not {"", ".", ".."} & set(name.split("/"))
 
 
 def _folders(fs: Any, root: str) -> list[str]:

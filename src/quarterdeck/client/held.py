@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import weakref
 from pathlib import Path
@@ -48,7 +49,13 @@ def at(folder: str, known: RunHeader) -> Run:
 
 def of(stored: StoredRun) -> Run:
     """The Run of a run in the store: the same object for one that this kernel has."""
-    return _known.get(stored.run_id) or Run(stored)
+    known = _known.get(stored.run_id)
+    return known if known is not None and _is_same(known.folder, stored.folder) else Run(stored)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Another folder may claim the id of a run of ours."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
 def _read(folder: str, known: RunHeader) -> StoredRun:
