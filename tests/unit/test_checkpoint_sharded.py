@@ -16,7 +16,7 @@ import torch
 LIMIT_S = 180
 
 RANKS = """
-import json, os, sys
+import json, os, sys, time
 from datetime import timedelta
 from pathlib import Path
 
@@ -88,6 +88,9 @@ def entry(rank, world, work, out):
         except BaseException as error:
             found = f"{type(error).__name__}: {error}"
     Path(f"{out}.{rank}").write_text(json.dumps(found))
+    limit_s = time.monotonic() + 60  # who leaves first breaks the connections of one that is still joining
+    while time.monotonic() < limit_s and not all(Path(f"{out}.{one}").exists() for one in range(world)):
+        time.sleep(0.01)
     os._exit(0)
 
 
