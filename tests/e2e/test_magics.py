@@ -25,10 +25,25 @@ def _inspection(notebook: Notebook, code: str) -> str:
 
 
 def _soon(notebook: Notebook, verb: str) -> None:
-    """Have another thread of the kernel run `%workers` while the next cell runs."""
-    notebook.ok(
-        f"import threading\nthreading.Timer(0.4, get_ipython().run_line_magic, ('workers', '{verb}')).start()"
-    )
+    """Have another thread of the kernel run `%workers` when the next cell, `_CELL`, runs on both ranks."""
+    notebook.ok(f"""
+import os, threading, time
+
+def soon():
+    while len([name for name in os.listdir() if name.startswith("runs-")]) < 2:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    get_ipython().run_line_magic("workers", {verb!r})
+    for name in ("runs-0", "runs-1"):
+        os.remove(name)
+
+threading.Timer(0.1, soon).start()
+""")
+
+
+_CELL = """import os, time
+open(f"runs-{rank}", "w").close()
+while os.path.exists(f"runs-{rank}"): time.sleep(0.05)  # here"""
 
 
 # ---- %workers
@@ -101,21 +116,22 @@ def test_one_worker_needs_no_rank_labels(notebook: Notebook) -> None:
 
 def test_interrupt_from_another_thread_ends_the_cell(notebook: Notebook) -> None:
     _soon(notebook, "interrupt")
-    ran = notebook.fails("%%distributed\nimport time\ntime.sleep(60)")
+    ran = notebook.fails(f"%%distributed\n{_CELL}\ntime.sleep(60)")
     assert ran.ename == "RunInterrupted"
     assert ran.duration_s < 20
 
 
 def test_status_answers_while_a_cell_runs(notebook: Notebook) -> None:
     _soon(notebook, "status")
-    ran = notebook.ok("%%distributed --name slow\nimport time\ntime.sleep(1.5)")
+    ran = notebook.ok(f"%%distributed --name slow\n{_CELL}")
     assert "2 workers, running slow" in ran.text
 
 
 def test_stacks_show_the_line_that_every_rank_is_at(notebook: Notebook) -> None:
     _soon(notebook, "stacks")
-    ran = notebook.ok("%%distributed\nimport time\n\ntime.sleep(1.5)  # here")
-    assert ran.text.count("line 4, in <module>\n      time.sleep(1.5)  # here") == 2
+    ran = notebook.ok(f"%%distributed\n{_CELL}")
+    line = 'while os.path.exists(f"runs-{rank}"): time.sleep(0.05)  # here'
+    assert ran.text.count(f"line 4, in <module>\n      {line}") == 2
 
 
 def test_a_second_cell_waits_for_the_first_and_says_for_which(notebook: Notebook) -> None:
