@@ -449,3 +449,34 @@ def test_a_rank_stuck_in_the_repair_is_replaced_and_the_other_keeps_its_variable
     )
     assert "[0] 2.0 kept on 0" in ran.lines()
     assert "[1] 2.0 None" in ran.lines()
+
+
+def test_a_rank_that_begins_after_another_has_failed_gets_to_its_first_lines(
+    notebook: Notebook,
+) -> None:
+    """It may fail alike, and the names that it binds are there for the next cell, on every rank."""
+    slow = notebook.worker_pids()[0]
+    os.kill(slow, signal.SIGSTOP)
+    cell = notebook.start("%%distributed\nbound = rank\nraise ValueError('alike')")
+    try:
+        time.sleep(0.7)  # rank 1 has failed, and rank 0 has been told so
+    finally:
+        os.kill(slow, signal.SIGCONT)
+    ran = notebook.finish(cell)
+    assert "ranks 0–1 raised ValueError: alike" in ran.text + ran.traceback
+    assert sorted(notebook.ok("%%distributed\nbound").lines()) == ["[0] 0", "[1] 1"]
+
+
+def test_one_that_begins_late_and_goes_on_is_released(notebook: Notebook) -> None:
+    slow = notebook.worker_pids()[0]
+    os.kill(slow, signal.SIGSTOP)
+    cell = notebook.start(
+        "%%distributed\nimport time\nif rank: raise ValueError('alone')\nbegun = 1\ntime.sleep(60)"
+    )
+    try:
+        time.sleep(0.7)
+    finally:
+        os.kill(slow, signal.SIGCONT)
+    ran = notebook.finish(cell, deadline_s=20)
+    assert "rank 1 raised ValueError: alone" in ran.text + ran.traceback
+    assert notebook.ok("%%rank 0\nbegun").text == "[0] 1"

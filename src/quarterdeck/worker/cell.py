@@ -29,7 +29,7 @@ def run_cell(shell: WorkerShell, cell: RunCell) -> Outcome:
     sys.argv = [""]  # argparse in a script's main() must not see the notebook's or our own arguments
     error: BaseException | None
     try:
-        interrupts.arm()
+        interrupts.begin()
         result: Any = shell.run_cell(cell.code, store_history=False)
         error = result.error_before_exec or result.error_in_exec
         if error is not None:

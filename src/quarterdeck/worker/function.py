@@ -36,7 +36,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     error: BaseException | None = None
     installed = True
     try:
-        interrupts.arm()
+        interrupts.begin()
         result = _spawn(shell, call, memfd)
         finish_saves()
     except BaseException as raised:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 from quarterdeck.worker import dataloaders, imports
 
 HOLD_LIMIT_S = 30.0
+GRACE_S = 0.1
+"""As the coordinator gives a rank that has begun (`run.FINISH_GRACE_S`)."""
 _LOOK_S = 0.005
 
 Reason = Literal["", "interrupted", "released"]
@@ -35,8 +37,8 @@ class _Held:
 
 
 class Interrupts:
-    """`arm` before user code, `disarm` after it; `deliver` from any thread raises KeyboardInterrupt in
-    between. From `expect` on, when a cell has arrived, one that comes early is kept for `arm`.
+    """`begin` before user code, `disarm` after it; `deliver` from any thread raises KeyboardInterrupt in
+    between. From `expect` on, when a cell has arrived, one that comes early is kept for them.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,8 @@ class Interrupts:
         self._expected = False
         self._early: Reason = ""
         self._arming = threading.Lock()
+        self._running: object | None = None
+        """Another one for each cell."""
         self._shields = 0
         self._pending = False
         self._held: _Held | None = None
@@ -64,12 +68,32 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._handle)
         with self._arming:
             self._armed = True
-            self.reason, self._early = self._early, ""
+            if self._early == "interrupted":
+                self.reason, self._early = self._early, ""
         if self.reason:
             raise KeyboardInterrupt
 
+    def begin(self) -> None:
+        """As `arm`, for the cell itself. Another rank that failed before this one had begun releases it only
+        after the time that a rank has to end by itself: it may fail alike, and its names are bound.
+        """
+        self.arm()
+        with self._arming:
+            early, self._early = self._early, ""
+            self._running = running = object()
+        if early:
+            timer = threading.Timer(GRACE_S, self._release, [running])
+            timer.daemon = True
+            timer.start()
+
+    def _release(self, running: object) -> None:
+        with self._arming:
+            if self._running is running and self._armed:
+                self._send("released")
+
     def disarm(self) -> None:
         self._armed = self._expected = False
+        self._running = None
         dataloaders.calm()
         self._let_go()
 
@@ -93,11 +117,14 @@ class Interrupts:
         """`force`: also in the middle of an import."""
         with self._arming:
             if self._armed:
-                self.reason = reason
                 self._forced = self._forced or force
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                self._send(reason)
             elif self._expected:
                 self._early = reason
+
+    def _send(self, reason: Reason) -> None:
+        self.reason = reason
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _handle(self, _signum: int, frame: FrameType | None) -> None:
         if self._armed and self._shields:
