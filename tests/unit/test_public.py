@@ -61,7 +61,7 @@ def test_public_names() -> None:
 def test_magic_options() -> None:
     cell = [
         "--as", "--backend", "--background", "--collective-timeout", "--debug", "--env", "--name",
-        "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--tensorboard",
+        "--no-keep-frames", "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--tensorboard",
         "--timeout", "-n",
     ]  # fmt: skip
     assert options.rank_parser().option_names() == cell
