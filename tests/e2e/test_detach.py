@@ -71,7 +71,10 @@ class Place:
         return {pid, *descendants(pid)}
 
     def close(self) -> None:
-        """Whatever a failed test has left: ours alone, by id."""
+        """Whatever a failed test has left: ours alone, by id. Prints what its runs came to."""
+        for name in ("events.jsonl", "coordinator.log"):
+            for path in (self.folder / ".quarterdeck" / "runs").glob(f"*/{name}"):
+                print(path, path.read_text()[-3000:], sep="\n")
         for notebook in self._kernels:
             with contextlib.suppress(Exception):
                 notebook.shutdown()
@@ -155,6 +158,18 @@ def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Pla
     assert float(third.ok("print(took_s)").text) < 5
     assert third.fails("run.result()").ename == "RunInterrupted"
     gone(ours)
+
+
+def test_a_kernel_that_asks_whether_it_starts_does_not_end_it(place: Place) -> None:
+    """It asks when the answer takes a second, as it does on a busy machine."""
+    notebook = place.kernel()
+    notebook.ok("import quarterdeck.client.pulse as pulse\npulse._ASK_EVERY_S = 0.001")
+    notebook.ok(place.grows("--name walk --as run"))
+    until(notebook, "'step 3' in run.logs(0)")
+    assert notebook.ok("run.status").text == "'running'"
+    place.coordinator("walk")
+    place.end()
+    notebook.ok("assert run.wait(20) and run.status == 'succeeded'")
 
 
 def test_a_restarted_kernel_gets_the_result_of_what_it_submitted(place: Place) -> None:

@@ -61,8 +61,8 @@ def test_public_names() -> None:
 def test_magic_options() -> None:
     cell = [
         "--as", "--backend", "--background", "--collective-timeout", "--debug", "--env", "--name",
-        "--no-keep-frames", "--nproc-per-node", "--seed", "--session", "--setup", "--start-method", "--tensorboard",
-        "--timeout", "-n",
+        "--no-keep-frames", "--nproc-per-node", "--seed", "--session", "--setup", "--start-method",
+        "--tensorboard", "--timeout", "-n",
     ]  # fmt: skip
     assert options.rank_parser().option_names() == cell
     closed = ["--detach", "--fresh", "--max-restarts", "--restart", "--resume"]

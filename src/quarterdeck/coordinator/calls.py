@@ -57,6 +57,8 @@ class Call:
         self._run: ClosedRun | None = None
         self._cancelled = False
         self._controls = False
+        self.submits = False
+        """It is the one of a closed run."""
         self._channel = AsyncChannel(sock, self._on_frame, self._on_end, self._on_bad)
 
     # ---- the channel
@@ -141,6 +143,7 @@ class Call:
                 self._turn = TurnCall(session, self._channel, self._frames)
                 await self._turn.take(request)
             case Submit() as request:
+                self.submits = True
                 await self._submit(request, frame.fds)
             case Control() as request:
                 self._leave_if_cancelled()

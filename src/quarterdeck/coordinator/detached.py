@@ -94,6 +94,8 @@ class Detached:
 
     def _on_done(self, call: Call) -> None:
         self._calls.discard(call)
+        if not call.submits:  # the kernel asked whether somebody is here
+            return
         self._last = asyncio.get_running_loop().create_task(self._end(call))
 
     async def _end(self, call: Call) -> None:
