@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-versions check view browser bench bench-peers clean
+.PHONY: help setup demo lab test test-slow test-versions check view browser bench bench-peers clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## build .venv (Python 3.11 or newer) with all that development needs
 
@@ -46,9 +46,9 @@ lab: setup ## open the quickstart notebook in JupyterLab
 
 # The end-to-end tests that go with the unit tests, so that the two halves are of about one length.
 BESIDE := $(addprefix tests/e2e/test_,after_a_repair.py checkpoints_of_ranks.py imports.py lost_ranks.py default_modes.py \
-	run_scripts.py shown_as_the_users.py sources.py)
+	run_scripts.py shown_as_the_users.py sources.py given_back.py resume_loads.py)
 
-test: setup browser ## run all tests, some of them in a real browser; two halves side by side
+test: setup browser ## run the tests, some of them in a real browser; two halves side by side
 	@mkdir -p build; rm -rf build/tests-*; \
 	$(call run-tests,beside,tests/unit tests/browser $(BESIDE)) >build/half-of-the-tests.log 2>&1 & half=$$!; \
 	trap 'kill $$half' INT TERM; \
@@ -57,10 +57,13 @@ test: setup browser ## run all tests, some of them in a real browser; two halves
 
 # Real kernels have deadlines, which a busy machine may miss. What failed is run once more, alone: what fails then, fails.
 define run-tests
-{ $(BIN)/python -m pytest -o cache_dir=build/tests-$(1) $(2) || { \
+{ $(BIN)/python -m pytest -m "not slow" -o cache_dir=build/tests-$(1) $(2) || { \
 	echo "Once more, what failed:"; \
-	$(BIN)/python -m pytest -o cache_dir=build/tests-$(1) --last-failed --last-failed-no-failures none $(2); }; }
+	$(BIN)/python -m pytest -m "not slow" -o cache_dir=build/tests-$(1) --last-failed --last-failed-no-failures none $(2); }; }
 endef
+
+test-slow: setup browser ## the tests that `make test` has only a case of: ranks that are lost, browsers, repairs
+	$(BIN)/python -m pytest -m slow
 
 test-versions: setup ## what depends on cloudpickle, with the oldest and other versions of it that matter
 	@for version in 3.0.0 3.1.2; do \

@@ -69,7 +69,7 @@ def read_at(chart: Locator, key: str, times: int) -> str:
     return chart.locator("figcaption .qd-sr").inner_text()
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("app", ["lab", pytest.param("notebook", marks=pytest.mark.slow)])
 def test_curves_grow_while_the_cell_runs(opened: Open, app: str) -> None:
     notebook = opened([LOAD, WARM, train(steps=400)], app=app)
     notebook.run(0)
@@ -92,7 +92,7 @@ def test_curves_grow_while_the_cell_runs(opened: Open, app: str) -> None:
     assert not notebook.problems or app == "notebook", notebook.problems
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("app", ["lab", pytest.param("notebook", marks=pytest.mark.slow)])
 def test_the_stop_button_stops_a_running_cell_at_once(opened: Open, app: str) -> None:
     notebook = opened([LOAD, WARM, train(steps=10_000), "40 + 2"], app=app)
     notebook.run(0)
@@ -111,6 +111,7 @@ def test_the_stop_button_stops_a_running_cell_at_once(opened: Open, app: str) ->
     assert took < 3, f"it took {took:.2f} s"  # 0.2 s where nothing else runs; the promise is 1 s
 
 
+@pytest.mark.slow
 def test_a_reloaded_page_has_every_point(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train(steps=250)])
     notebook.run(0)
@@ -130,6 +131,7 @@ def test_a_reloaded_page_has_every_point(opened: Open) -> None:
     assert "rank 1 2.1" in first, first
 
 
+@pytest.mark.slow
 def test_two_runs_and_their_decks_stand_on_one_page(opened: Open) -> None:
     deck = (
         "%%distributed --name {0}\nqd.log(loss=1.0, step=0)\n"
@@ -165,6 +167,7 @@ def test_a_hostile_deck_touches_nothing(opened: Open) -> None:
     assert "allow-same-origin" not in sandbox
 
 
+@pytest.mark.slow
 def test_it_follows_the_theme(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train(steps=30)])
     for cell in range(3):
@@ -179,6 +182,7 @@ def test_it_follows_the_theme(opened: Open) -> None:
     assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 120
 
 
+@pytest.mark.slow
 def test_a_narrow_output_shows_all_that_matters(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train(steps=30)], viewport={"width": 620, "height": 1400})
     for cell in range(3):
@@ -195,6 +199,7 @@ def test_a_narrow_output_shows_all_that_matters(opened: Open) -> None:
     assert boxes[1]["y"] >= boxes[0]["y"] + boxes[0]["height"], "charts stand below each other"
 
 
+@pytest.mark.slow
 def test_everything_can_be_reached_by_keyboard(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train(steps=10_000)])
     notebook.run(0)
@@ -237,6 +242,7 @@ def test_a_failed_run_shows_its_root_cause(opened: Open) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_drawn_beside(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train("one", 40, 0.005), train("two", 40, 0.005)])
     for cell in range(4):
@@ -247,6 +253,7 @@ def test_an_earlier_run_is_drawn_beside(opened: Open) -> None:
     expect(view.locator(".qd-legend")).to_contain_text("one")
 
 
+@pytest.mark.slow
 def test_show_draws_a_run_of_the_store_again(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train(steps=40), "qd.runs()[0].show()"])
     for cell in range(4):
@@ -257,6 +264,7 @@ def test_show_draws_a_run_of_the_store_again(opened: Open) -> None:
     expect(view.locator(".qd-tabpanel:visible")).to_contain_text("rank 0 at step 20")
 
 
+@pytest.mark.slow
 def test_a_saved_notebook_shows_the_run_without_its_kernel(opened: Open) -> None:
     """The kernel is killed in the middle of the run; the file is opened with another one."""
     notebook = opened([LOAD, WARM, train(steps=10_000)])

@@ -212,11 +212,15 @@ def a_group_that_one_rank_made(notebook: Notebook) -> None:
     ("fault", "destroyed"),
     [
         pytest.param(an_error, [], id="an error"),
-        pytest.param(a_stop, [], id="a stop"),
-        pytest.param(a_time_out, [], id="a time-out"),
-        pytest.param(a_group_that_one_rank_made, [], id="a group that one rank made alone"),
+        pytest.param(a_stop, [], id="a stop", marks=pytest.mark.slow),
+        pytest.param(a_time_out, [], id="a time-out", marks=pytest.mark.slow),
+        pytest.param(
+            a_group_that_one_rank_made, [], id="a group that one rank made alone", marks=pytest.mark.slow
+        ),
         pytest.param(a_destroy, ["new_group"], id="destroy_process_group"),
-        pytest.param(a_group_of_ones_own, ["new_group"], id="init and destroy_process_group"),
+        pytest.param(
+            a_group_of_ones_own, ["new_group"], id="init and destroy_process_group", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_torch_named_resolves_after(

@@ -333,6 +333,7 @@ def settled(notebook: Notebook) -> tuple[dict[int, int], int]:
     return fds, len(os.listdir(f"/proc/{notebook.pid}/task"))
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_leave_nothing_behind(tmp_path: Path) -> None:
     """Four at a time, some of two ranks, with values in shared memory; `fresh_notebook` looks at /dev/shm."""
     with fresh_notebook(tmp_path) as notebook:

@@ -196,6 +196,7 @@ run = add.submit(2, b=3, detach=True)
     gone({place.coordinator("sum")})
 
 
+@pytest.mark.slow
 def test_attempts_begin_anew_while_no_kernel_is_there(place: Place) -> None:
     first = place.kernel()
     first.ok("%%distributed --setup -n 2\nmade = 'by the set-up cell'")
@@ -306,6 +307,7 @@ def test_a_killed_coordinator_takes_its_workers_along_and_the_run_is_lost(place:
     assert later.ok("run = qd.runs()['walk'].attach()\nrun.stop()\nrun.status").text == "'lost'"
 
 
+@pytest.mark.slow
 def test_each_stop_is_a_step_of_the_ladder(place: Place) -> None:
     notebook = place.kernel()
     notebook.ok("""%%distributed -n 1 --detach --name stubborn --as run

@@ -145,8 +145,18 @@ def test_the_processes_of_a_loader_end_with_the_cell_that_failed(notebook: Noteb
     works(notebook)
 
 
-@pytest.mark.parametrize("how", ["sleep", "loop", "stop"])
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize(
+    ("how", "persistent"),
+    [
+        ("stop", True),
+        *[
+            pytest.param(how, persistent, marks=pytest.mark.slow)
+            for how in ("sleep", "loop", "stop")
+            for persistent in (False, True)
+            if (how, persistent) != ("stop", True)
+        ],
+    ],
+)
 def test_an_interrupt_beside_a_loader_that_hangs_keeps_the_ranks(
     notebook: Notebook, how: str, persistent: bool
 ) -> None:

@@ -172,6 +172,7 @@ def test_an_interrupt_ends_a_start_that_hangs(hooked: Notebook) -> None:
         assert all_gone(pids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["stop", "restart"])
 def test_a_stop_or_restart_ends_a_start_that_hangs(hooked: Notebook, action: str) -> None:
     """Called from a thread of the notebook, as the main one waits for the start."""
@@ -190,6 +191,7 @@ def test_a_stop_or_restart_ends_a_start_that_hangs(hooked: Notebook, action: str
     assert all_gone(pids)
 
 
+@pytest.mark.slow
 def test_a_start_that_hangs_is_named_with_what_the_system_says_of_it(hooked: Notebook) -> None:
     hook(hooked, "hang")
     hooked.ok("%workers stop")
@@ -202,6 +204,7 @@ def test_a_start_that_hangs_is_named_with_what_the_system_says_of_it(hooked: Not
     assert "world 2" in ran.text
 
 
+@pytest.mark.slow
 def test_a_rank_that_crashes_while_it_starts_is_named_at_once(hooked: Notebook) -> None:
     hook(hooked, "crash")
     hooked.ok("%workers stop")
@@ -213,6 +216,7 @@ def test_a_rank_that_crashes_while_it_starts_is_named_at_once(hooked: Notebook) 
 # ---- while ranks join
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_dies_while_a_new_group_joins_costs_a_moment(hooked: Notebook, rank: int) -> None:
     hooked.ok(
@@ -242,6 +246,7 @@ def test_a_rank_that_dies_while_the_group_is_repaired_costs_a_moment_and_no_vari
     assert hooked.ok(f"%%rank {1 - rank}\nkept").text.endswith("42")
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_while_a_new_group_joins_is_named_and_an_interrupt_ends_it(
     hooked: Notebook,
 ) -> None:
@@ -269,6 +274,7 @@ def test_when_all_ranks_die_between_cells_the_next_cell_takes_a_moment(hooked: N
 # ---- while values are copied
 
 
+@pytest.mark.slow
 def test_a_push_that_ends_the_workers_says_how_they_ended(hooked: Notebook) -> None:
     hooked.ok(
         "import os\nclass Ends:\n    def __init__(self, how): self.how = how\n"
@@ -284,6 +290,7 @@ def test_a_push_that_ends_the_workers_says_how_they_ended(hooked: Notebook) -> N
     assert "ended its process" not in hooked.ok(SUM).text
 
 
+@pytest.mark.slow
 def test_an_interrupted_push_is_one_line(hooked: Notebook) -> None:
     hooked.ok("import time\nclass Slow:\n    def __reduce__(self): return time.sleep, (600,)\nslow = Slow()")
     cell = hooked.start("%push slow")
@@ -327,6 +334,7 @@ def test_a_rank_that_the_ladder_ended_is_said_to_be_stopped_not_lost_to_somebody
     assert reason in hooked.ok("print(qd.runs()[0].outcomes[0].evalue)").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["stop", "restart"])
 def test_a_cell_that_a_stop_or_restart_ends_is_stopped_and_not_failed(hooked: Notebook, action: str) -> None:
     hooked.ok("%%distributed --background --as run\nimport time\nprint('begun')\ntime.sleep(600)")
@@ -338,12 +346,14 @@ def test_a_cell_that_a_stop_or_restart_ends_is_stopped_and_not_failed(hooked: No
     assert text == f"{[f'was ended by `%workers {action}`'] * 2}\n"
 
 
+@pytest.mark.slow
 def test_an_abort_is_gloo_s_only_where_gloo_said_so(hooked: Notebook) -> None:
     ran = hooked.fails("%%distributed\nimport os\nif rank == 1:\n    os.abort()")
     assert "rank 1 was killed by SIGABRT: a C or C++ library gave up" in ran.traceback
     assert "shapes" not in ran.traceback
 
 
+@pytest.mark.slow
 def test_a_signal_without_a_name_is_named_by_its_number(hooked: Notebook) -> None:
     ran = hooked.fails("%%distributed\nimport os\nif rank == 1:\n    os.kill(os.getpid(), 40)")
     assert ran.traceback.startswith("rank 1 was killed by signal 40")
@@ -357,6 +367,7 @@ def coordinator_pid(notebook: Notebook) -> int:
     return int(notebook.ok(code).text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["stop", "restart"])
 def test_a_coordinator_that_does_not_answer_is_named_and_replaced(hooked: Notebook, action: str) -> None:
     hooked.ok("%workers restart -n 2")
@@ -374,6 +385,7 @@ def test_a_coordinator_that_does_not_answer_is_named_and_replaced(hooked: Notebo
     assert "SIGKILL" not in ran.text
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_stops_answering_while_a_cell_runs_is_ended_by_another_interrupt(
     hooked: Notebook,
 ) -> None:
@@ -389,6 +401,7 @@ def test_a_coordinator_that_stops_answering_while_a_cell_runs_is_ended_by_anothe
     assert f"The coordinator (pid {pid}) did not answer, and was ended by your interrupt" in ran.traceback
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_answers_late_goes_on(hooked: Notebook) -> None:
     hooked.ok("%workers restart -n 2")
     pid = coordinator_pid(hooked)

@@ -306,6 +306,7 @@ def test_a_full_disk_costs_a_line_and_nothing_else(own: Notebook, free_kib: int)
 # ---- a coordinator that is killed
 
 
+@pytest.mark.slow
 def test_a_coordinator_killed_at_any_moment_leaves_a_store_that_can_be_read(tmp_path: Path) -> None:
     seen: set[tuple[object, str]] = set()
     draw = random.Random(1)
