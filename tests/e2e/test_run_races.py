@@ -152,6 +152,26 @@ if os.path.exists('hang'):
     notebook.ok("%workers start -n 2")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["%%distributed\nprint('next')", "works(1)"])
+def test_a_replay_of_a_setup_cell_that_hangs_is_named_with_its_line(notebook: Notebook, where: str) -> None:
+    notebook.ok(
+        "%%distributed --setup\nimport os, time\nwhile os.path.exists('hang'): time.sleep(0.1)  # here"
+    )
+    notebook.ok("open('hang', 'w').close()")
+    if where.startswith("%%"):
+        os.kill(notebook.worker_pids()[1], signal.SIGKILL)
+    cell = notebook.start(where)
+    try:
+        notebook.until("not finished a --setup cell after 10 s", deadline_s=25)
+        assert "line 3" in notebook.screen.ran.text
+    finally:
+        os.remove(notebook.folder / "hang")
+    assert notebook.finish(cell, deadline_s=40).status == "ok"
+    notebook.ok("%workers stop")
+    notebook.ok("%workers start -n 2")
+
+
 def test_a_run_stopped_in_its_setup_cell_ends(notebook: Notebook) -> None:
     notebook.ok("%%distributed --setup\nimport os, time\ntime.sleep(60 if os.path.exists('hang') else 0)")
     ran = notebook.ok("""

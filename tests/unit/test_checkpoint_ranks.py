@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from quarterdeck import saving
-from quarterdeck.checkpointing import attempt, ended, saver
+from quarterdeck.checkpointing import attempt, ended, offering, saver
 from quarterdeck.checkpointing.listing import Checkpoint, Checkpoints
 from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.client.shelf.detail import facts
@@ -579,3 +579,23 @@ def test_wrong_models_are_refused_on_all_ranks(here: Context) -> None:
     with pytest.raises(UsageError), working_for(dataclasses.replace(here, world_size=2)):
         save_checkpoint([torch.ones(1)], step=1)
     flush()
+
+
+def test_a_rank_that_is_interrupted_right_after_its_claim_leaves_the_step_to_others(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = offering.claim
+
+    def cut(order: offering.Order) -> bool:
+        claim(order)
+        raise KeyboardInterrupt
+
+    with working_for(dataclasses.replace(here, rank=0, world_size=2)):
+        monkeypatch.setattr(offering, "claim", cut)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(STATE, step=1)
+        monkeypatch.undo()
+    with working_for(dataclasses.replace(here, rank=1, world_size=2)):
+        save_checkpoint(STATE, step=1, wait=True)
+        assert steps(here) == [1]
+        finish()

@@ -105,6 +105,14 @@ def fail(order: Order, reason: str) -> None:
         order.offers.fail(reason, release=True)
 
 
+def give_up(order: Order, reason: str) -> None:
+    """As `fail`, if it is this rank that was to write it, and has not. Never raises."""
+    offers = order.offers
+    with suppress(OSError):
+        if offers is not None and offers.writer() == order.rank and offers.done() is None:
+            offers.fail(reason, release=True)
+
+
 def manifest_of(order: Order) -> Manifest:
     """With the metrics of all that have called by now."""
     if order.offers is None:

@@ -136,16 +136,16 @@ class Saver:
             self._staging = Staging()
 
     def _save_alone(self, order: Order, capture: Callable[[], Captured]) -> None:
-        if not _claimed(order):
-            if order.offers is not None and order.offers.done() is not None:
-                self._start(partial(self._told, order, partial(offering.follow_up, order)))
-            return
         try:
+            if not _claimed(order):
+                if order.offers is not None and order.offers.done() is not None:
+                    self._start(partial(self._told, order, partial(offering.follow_up, order)))
+                return
             snapshot = take(self._staging, capture(), order.rank, leads=True)
             draft = order.place.draft(order.name, "")
             self._start(partial(self._write, order, draft, snapshot, None))
-        except BaseException as error:
-            offering.fail(order, _reason(error))
+        except BaseException as error:  # at any moment, from the claim on: others may wait for this rank
+            offering.give_up(order, _reason(error))
             if isinstance(error, OSError):
                 raise _not_written(order, error) from error
             raise

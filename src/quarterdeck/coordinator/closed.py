@@ -25,7 +25,8 @@ from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.restarts import Restarts
 from quarterdeck.coordinator.resumption import Resumption
 from quarterdeck.coordinator.run import CellRun, Reason
-from quarterdeck.coordinator.setups import SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.setups import SETUP_DONE, SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.stuck import named
 from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
@@ -227,11 +228,15 @@ class ClosedRun:
     async def _set_up(self, group: WorkerGroup, setup: SetupCell) -> None:
         """Raises SetupFailed."""
         workers = setup.where(group.workers)
-        words = failure_words(await self._execute(workers, setup.raw, setup.fds, SETUP_TIMEOUT_S))
+        async with named(self._busy, SETUP_DONE, self._tell):
+            words = failure_words(await self._execute(workers, setup.raw, setup.fds, SETUP_TIMEOUT_S))
         if self._stopped:
             raise Stopped
         if words:
             raise SetupFailed(f"A --setup cell of the session failed on {words}")
+
+    def _busy(self) -> list[Worker]:
+        return self._run.running() if self._run is not None else []
 
     async def _execute(
         self,

@@ -83,7 +83,7 @@ class CellRun:
         return self._ladder is not None
 
     def waits_for(self, worker: Worker) -> bool:
-        return worker in self._running()
+        return worker in self.running()
 
     def stop(self, reason: Reason) -> None:
         """Begin the ladder; when it is under way already, skip to its next step."""
@@ -128,7 +128,7 @@ class CellRun:
         else:
             self._raise("interrupted")
             await self._wait(PYTHON_GRACE_S)
-        for worker in self._running():
+        for worker in self.running():
             worker.tell(Release())
         await self._wait(1.0)
         await self._wait_for_saves()
@@ -154,7 +154,7 @@ class CellRun:
             self._announce(
                 "not stopped yet: a checkpoint is being written, interrupt again not to wait for it"
             )
-        while self._running() and self._saving() and time.monotonic() < limit_s:
+        while self.running() and self._saving() and time.monotonic() < limit_s:
             if await self._wait(_LOOK_S):
                 return
 
@@ -172,26 +172,26 @@ class CellRun:
                 return
 
     def _importing(self) -> list[Worker]:
-        return [worker for worker in self._running() if worker.importing]
+        return [worker for worker in self.running() if worker.importing]
 
-    def _running(self) -> list[Worker]:
+    def running(self) -> list[Worker]:
         return [worker for rank, worker in self._workers.items() if rank not in self._outcomes]
 
     def _raise(self, why: Literal["interrupted", "released"], force: bool = False) -> None:
-        for worker in self._running():
+        for worker in self.running():
             worker.tell(Raise(reason=why, force=force))
 
     def _announce(self, what: str) -> None:
-        if ranks := [worker.rank for worker in self._running()]:
+        if ranks := [worker.rank for worker in self.running()]:
             self._tell(f"{ranks_in_words(ranks)} {'have' if len(ranks) > 1 else 'has'} {what}")
 
     def _end(self, number: signal.Signals) -> None:
-        if ranks := [worker.rank for worker in self._running()]:
+        if ranks := [worker.rank for worker in self.running()]:
             do, their = ("do", "their") if len(ranks) > 1 else ("does", "its")
             lost = f"{their} variables are lost"
             self._tell(f"{ranks_in_words(ranks)} {do} not stop: {number.name} sent, {lost}")
         after = f"{time.monotonic() - self._ladder_s:.0f} s after {_BEGINNINGS[self._stopped or 'failure']}"
-        for worker in self._running():
+        for worker in self.running():
             worker.end(number, f"did not stop, so quarterdeck ended it ({number.name}, {after})")
 
     # ---- the end

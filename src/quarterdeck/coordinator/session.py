@@ -23,8 +23,9 @@ from quarterdeck.coordinator.launch import Launcher
 from quarterdeck.coordinator.queue import TurnQueue
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun
-from quarterdeck.coordinator.setups import SetupCells, failure_words
+from quarterdeck.coordinator.setups import SETUP_DONE, SetupCells, failure_words
 from quarterdeck.coordinator.starting import StartCancelled, Starting
+from quarterdeck.coordinator.stuck import named
 from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import STOPPED, Worker
 from quarterdeck.coordinator.zygote import ZygoteLost
@@ -303,7 +304,8 @@ class Session:
             targets = setup.where(workers)
             run = self.run = CellRun(targets, SETUP_TIMEOUT_S, self._oom, lambda _: None)
             try:
-                words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
+                async with named(run.running, SETUP_DONE, self.starting.tell):
+                    words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
             finally:
                 self.run = None
             if words:

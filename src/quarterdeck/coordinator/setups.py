@@ -12,6 +12,9 @@ from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.channel import close_fds, encode
 from quarterdeck.protocol.messages import Finished, RunCell, SetUp
 
+SETUP_DONE = "finished a --setup cell"
+"""What a rank has not done, where it has to be said."""
+
 
 @dataclass
 class SetupCell:

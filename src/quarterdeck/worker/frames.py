@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from quarterdeck.errors import text_of
 from quarterdeck.worker import dataloaders
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """On a GPU torch has a class of its own; on the CPU its allocator raises a RuntimeError that says so."""
-    torch = sys.modules.get("torch")
-    kinds = (MemoryError, *([torch.OutOfMemoryError] if torch is not None else []))
-    return isinstance(error, kinds) or (
-        type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
-    )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in text_of(error)
