@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def give_back(shell: WorkerShell, error: BaseException | None, keep_frames: bool
     """
     if error is None:
         return
-    dataloaders.end(_variables(error))
+    with suppress(Exception):  # torch's inner parts, a user's mapping for the body of a class: no matter
+        dataloaders.end(_variables(error))
     shell.failure = error
     if not keep_frames or any(map(_is_out_of_memory, chain(error))):
         forget(shell)
