@@ -480,3 +480,41 @@ def test_one_that_begins_late_and_goes_on_is_released(notebook: Notebook) -> Non
     ran = notebook.finish(cell, deadline_s=20)
     assert "rank 1 raised ValueError: alone" in ran.text + ran.traceback
     assert notebook.ok("%%rank 0\nbegun").text == "[0] 1"
+
+
+def test_replicas_are_compared_where_both_ranks_have_them(notebook: Notebook) -> None:
+    """A module that one rank has more is no other state: garbage, or what the rank that failed still held."""
+    notebook.ok("%%distributed\nimport torch\nddp = torch.nn.parallel.DistributedDataParallel")
+    notebook.ok("%%distributed\ntorch.manual_seed(0)\nmodel = ddp(torch.nn.Linear(2, 2))")
+    notebook.fails(
+        "%%distributed\ndef train():\n    mine = ddp(torch.nn.Linear(3, 3))\n"
+        "    if rank: raise ValueError('no')\ntrain()"
+    )
+    assert "differ between ranks" not in notebook.ok("%%distributed\nrank").text
+    notebook.fails(
+        "%%distributed\nwith torch.no_grad():\n    model.module.bias += rank\nraise ValueError('no')"
+    )
+    assert "differ between ranks" in notebook.ok("%%distributed\nrank").text
+    notebook.ok("%%distributed\ndel model")
+
+
+def test_a_process_that_user_code_forks_leaves_the_garbage_of_its_rank_alone(notebook: Notebook) -> None:
+    """Old process groups are among it, whose end waits for threads that only the rank has."""
+    ran = notebook.ok("""
+%%distributed
+import gc, os, time
+class Hangs:
+    def __init__(self):
+        self.me, self.pid = self, os.getpid()
+    def __del__(self):
+        if os.getpid() != self.pid: time.sleep(60)
+gc.disable()
+Hangs()
+child = os.fork()
+if not child:
+    gc.collect()
+    os._exit(7)
+gc.enable()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    assert ran.lines() == ["[0–1] 7"]

@@ -165,7 +165,8 @@ def test_a_value_comes_back_equal_and_of_its_type(name: str) -> None:
     back = journey({"it": value})["it"]
     assert type(back) is type(value)
     assert back == value
-    assert repr(back) == repr(value)
+    if not isinstance(value, set | frozenset):  # those have no order
+        assert repr(back) == repr(value)
 
 
 def test_a_list_in_a_namedtuple_in_a_dataclass_keeps_every_type() -> None:

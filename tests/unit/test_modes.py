@@ -341,9 +341,9 @@ def test_decks_show_the_same(mode: Mode) -> None:
 @under_every_mode
 def test_seeds_and_the_checksum_of_replicas(mode: Mode) -> None:
     model = trained()[0]
-    expected = _checksum([model])
+    expected = _checksum(model)
     with mode():
-        assert _checksum([model]) == expected
+        assert _checksum(model) == expected
         seed_everything(3, 0)
     drawn = torch.rand(2).tolist()
     seed_everything(3, 0)

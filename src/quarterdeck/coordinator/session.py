@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from itertools import combinations
 
 from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
 from quarterdeck.coordinator.devices import BadRequest, Plan, as_before, nproc, plan
@@ -290,8 +291,7 @@ class Session:
     def _report(self, joined: Sequence[Joined]) -> None:
         not_revived = sorted({text for answer in joined for text in answer.not_revived})
         self._notices.extend(f"Not usable after the fault: {text}." for text in not_revived)
-        checksums = {answer.checksum for answer in joined if answer.checksum}
-        if len(checksums) > 1:
+        if _differ([set(answer.checksums) for answer in joined]):
             self._notices.append(
                 "The weights of a DistributedDataParallel module differ between ranks: they stopped on "
                 "different sides of an optimizer step. Load a checkpoint, or send rank 0's weights: "
@@ -363,6 +363,13 @@ class Session:
             self.record.state("stopped", 0, KERNEL_ENDED)
         if self.group is not None:
             await self.group.kill("ended with its kernel")
+
+
+def _differ(modules: Sequence[set[str]]) -> bool:
+    """Whether some rank has a module in another state than another. One that has a module more does not
+    count: what nobody uses any more is there until the collector comes, or a function held that has failed.
+    """
+    return any(one - other and other - one for one, other in combinations(modules, 2))
 
 
 def half_imported(outcomes: Sequence[Outcome]) -> list[str]:

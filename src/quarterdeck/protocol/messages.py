@@ -400,8 +400,8 @@ class Joined(Message):
     revived: int = 0
     not_revived: list[str] = []
     """Descriptions of objects that still hold the old group."""
-    checksum: str = ""
-    """Digest of the parameters of the revived modules, to compare between ranks; empty if there are none."""
+    checksums: list[str] = []
+    """A digest of the parameters of each replicated module, to compare between ranks."""
 
 
 class Output(Message):

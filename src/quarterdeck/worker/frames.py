@@ -56,11 +56,12 @@ def forget(shell: WorkerShell) -> None:
         if hasattr(sys, name):
             setattr(sys, name, None)
     shell.last_execution_result = shell.InteractiveTB.tb = None
-    for one in chain(error):
-        one.__traceback__ = None
-    del error, one
     with dataloaders.hurried():
-        gc.collect()  # what renders a traceback leaves rings that hold its frames
+        for one in chain(error):
+            one.__traceback__ = None
+        del error, one
+        if shell.traceback_lines:  # what renders a traceback leaves rings that hold its frames
+            gc.collect()
 
 
 def _variables(error: BaseException) -> Iterator[object]:

@@ -66,7 +66,7 @@ class Group:
             incarnation=join.incarnation,
             revived=revival.count,
             not_revived=revival.not_revived,
-            checksum=revival.checksum,
+            checksums=revival.checksums,
         )
 
     @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -60,10 +61,12 @@ def _die_with_parent(parent_pid: int) -> None:
 
 
 def guard_forks() -> None:
-    """Let user code's own forks (DataLoader workers, multiprocessing) die with this worker as well.
+    """Let user code's own forks (DataLoader workers, multiprocessing) die with this worker as well, and leave
+    this worker's garbage alone: an old process group that the child's collector found would wait for its
+    threads, which the child has not, for ever.
 
-    A fork from a thread is left alone: the signal follows the thread, and one that ends would take its child
-    with it.
+    A fork from a thread does not die with us: the signal follows the thread, and one that ends would take its
+    child with it.
     """
     forking = {"pid": 0, "main": False}
 
@@ -72,6 +75,7 @@ def guard_forks() -> None:
         forking["main"] = threading.current_thread() is threading.main_thread()
 
     def after_in_child() -> None:
+        gc.freeze()
         if forking["main"]:
             _die_with_parent(forking["pid"])
 

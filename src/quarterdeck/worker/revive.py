@@ -32,7 +32,7 @@ class Revival:
 
     count: int = 0
     not_revived: list[str] = field(default_factory=list)
-    checksum: str = ""
+    checksums: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -75,7 +75,7 @@ def revive(rebuild: Callable[[], None], agree: Agree) -> Revival:
         _revive_ddp(module, swaps, result)
     result.count += len(swaps) + _reset_fsdp()
     _replace_groups(swaps)
-    result.checksum = _checksum(modules)
+    result.checksums = sorted(set(filter(None, map(_checksum, modules))))
     return result
 
 
@@ -204,12 +204,10 @@ def _reset_fsdp() -> int:
     return len(roots)
 
 
-def _checksum(modules: list[Any]) -> str:
+def _checksum(module: Any) -> str:
     """Equal on all ranks as long as DDP's replicas are: bitwise, over the norms of all parameters."""
-    digest = hashlib.sha256()
-    for module in modules:
-        parameters = [p.detach() for p in module.parameters()]
-        if parameters:
-            norms = torch.stack([n.to("cpu", torch.float64) for n in torch._foreach_norm(parameters)])
-            digest.update(norms.numpy().tobytes())
-    return digest.hexdigest() if modules else ""
+    parameters = [p.detach() for p in module.parameters()]
+    if not parameters:
+        return ""
+    norms = torch.stack([n.to("cpu", torch.float64) for n in torch._foreach_norm(parameters)])
+    return hashlib.sha256(norms.numpy().tobytes()).hexdigest()
