@@ -161,6 +161,7 @@ def test_a_replay_of_a_setup_cell_that_hangs_is_named_with_its_line(notebook: No
     notebook.ok("open('hang', 'w').close()")
     if where.startswith("%%"):
         os.kill(notebook.worker_pids()[1], signal.SIGKILL)
+        time.sleep(1)  # its death is known, and the replay has begun
     cell = notebook.start(where)
     try:
         notebook.until("not finished a --setup cell after 10 s", deadline_s=25)
