@@ -36,11 +36,11 @@ class RemoteContents:
 
     def read(self, name: str) -> bytes:
         """Raises OSError, also if it is larger than what is read at once."""
-        size_bytes = self.size(name) or 0
-        if size_bytes > READ_BYTES:
-            text = f"it has {size_bytes:,} bytes, and is read up to {READ_BYTES:,}"
+        path, end = f"{self._root}/{name}", READ_BYTES + 1
+        data: bytes = self._place.guarded(lambda fs: fs.cat_file(path, start=0, end=end))
+        if len(data) > READ_BYTES:
+            text = f"it has more than {READ_BYTES:,} bytes"
             raise OSError(errno.EFBIG, text, f"{self.path}/{name}")
-        data: bytes = self._place.guarded(lambda fs: fs.cat_file(f"{self._root}/{name}"))
         return data
 
     def size(self, name: str) -> int | None:
