@@ -33,6 +33,13 @@ _CONNECT_TIMEOUT = timedelta(seconds=0.5)
 
 Owner = Literal["auto", "user", "none"]
 
+_real_init = c10d.init_process_group
+_real_destroy = c10d.destroy_process_group
+_real_build = c10d._new_process_group_helper
+
+_of_this_process: Group | None = None
+"""None in the zygote, whose workers inherit the hooks."""
+
 
 class Group:
     """The default process group of this worker, automatic or the user's."""
@@ -44,9 +51,7 @@ class Group:
         self._released = threading.Event()
         self._made_in_cell = False
         self._user_groups = 0
-        self._real_init = c10d.init_process_group
-        self._real_destroy = c10d.destroy_process_group
-        self._hook_torch()
+        hook_torch(self)
 
     @property
     def owner(self) -> Owner:
@@ -124,7 +129,7 @@ class Group:
 
     def _init_auto(self, join: Join) -> None:
         store = c10d.PrefixStore(f"incarnation/{join.incarnation}/auto", self._store)
-        self._real_init(join.backend, store=store, rank=join.rank, world_size=join.world_size)
+        _real_init(join.backend, store=store, rank=join.rank, world_size=join.world_size)
         self._owner = "auto"
 
     def _agree(self, join: Join) -> revive.Agree:
@@ -136,38 +141,19 @@ class Group:
 
         return agree
 
-    def _hook_torch(self) -> None:
-        build = c10d._new_process_group_helper
-
-        def tracked_build(*args: Any, **kwargs: Any) -> Any:
-            with sockets.tracked():
-                return build(*args, **kwargs)
-
-        c10d._new_process_group_helper = tracked_build
-        c10d._process_group_name = naming.name_of  # type: ignore[assignment]
-
-        @functools.wraps(c10d.init_process_group)
-        def init_process_group(*args: Any, **kwargs: Any) -> None:
-            self._init_for_user(*args, **kwargs)
-
-        @functools.wraps(c10d.destroy_process_group)
-        def destroy_process_group(*args: Any, **kwargs: Any) -> None:
-            self._destroy(*args, **kwargs)
-
-        _put_everywhere("init_process_group", self._real_init, init_process_group)
-        _put_everywhere("destroy_process_group", self._real_destroy, destroy_process_group)
-
-    def _destroy(self, group: Any = None) -> None:
+    def destroy(self, group: Any = None) -> None:
+        """`torch.distributed.destroy_process_group`."""
         time.sleep(_SETTLE_S)
         default = c10d._world.default_pg
-        self._real_destroy(group)
+        _real_destroy(group)
         if default is not None and not dist.is_initialized():
             naming.all_gone()
             revive.default_is_gone(default)
 
-    def _init_for_user(
+    def init_for_user(
         self, backend: str | None = None, init_method: str | None = None, *args: Any, **kwargs: Any
     ) -> None:
+        """`torch.distributed.init_process_group`."""
         if dist.is_initialized() and not self._made_in_cell:
             dist.destroy_process_group()  # the automatic group, or the user's own from an earlier cell
         if (init_method is None or init_method == "env://") and kwargs.get("store") is None and not args:
@@ -177,10 +163,43 @@ class Group:
             kwargs["rank"] = _given(kwargs.get("rank"), "RANK")
             kwargs["world_size"] = _given(kwargs.get("world_size"), "WORLD_SIZE")
             init_method = None
-        self._real_init(backend, init_method, *args, **kwargs)
+        _real_init(backend, init_method, *args, **kwargs)
         revive.follow_default()
         self._owner = "user"
         self._made_in_cell = True
+
+
+def hook_torch(group: Group | None = None) -> None:
+    """Let torch's functions ask the group of this process, which is `group` from now on.
+
+    The zygote calls it once for all its workers, which inherit the hooks: to look for torch's functions in
+    every module costs a worker 15 ms, since each page that it looks at is copied.
+    """
+    global _of_this_process
+    _of_this_process = group
+    if c10d.init_process_group is not _real_init:
+        return
+    c10d._new_process_group_helper = _tracked_build
+    c10d._process_group_name = naming.name_of  # type: ignore[assignment]
+    _put_everywhere("init_process_group", _real_init, _init_process_group)
+    _put_everywhere("destroy_process_group", _real_destroy, _destroy_process_group)
+
+
+def _tracked_build(*args: Any, **kwargs: Any) -> Any:
+    with sockets.tracked():
+        return _real_build(*args, **kwargs)
+
+
+@functools.wraps(_real_init)
+def _init_process_group(*args: Any, **kwargs: Any) -> None:
+    init = _real_init if _of_this_process is None else _of_this_process.init_for_user
+    init(*args, **kwargs)
+
+
+@functools.wraps(_real_destroy)
+def _destroy_process_group(*args: Any, **kwargs: Any) -> None:
+    destroy = _real_destroy if _of_this_process is None else _of_this_process.destroy
+    destroy(*args, **kwargs)
 
 
 def _put_everywhere(name: str, function: Any, replacement: Any) -> None:

@@ -61,8 +61,9 @@ class Zygote:
         gc.disable()  # imports leave next to no garbage, and looking for it takes a tenth of their time
         for name in _FIRST:
             importlib.import_module(name)
-        from quarterdeck.worker import shell
+        from quarterdeck.worker import group, shell
 
+        group.hook_torch()
         shell.make()
         gc.freeze()
         gc.enable()
