@@ -14,19 +14,21 @@ from types import FrameType
 from typing import NamedTuple
 
 LATER = (
+    "sympy",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.distributed.tensor",
+    "torch.distributed.fsdp",
     "torch._dynamo",
     "torch.nn.parallel.distributed",
     "torch.optim",
     "torch.utils.data",
-    "torch.distributed.fsdp",
     "torch.distributed.device_mesh",
-    "torch.distributed.tensor",
     "torch.distributed.checkpoint",
     "quarterdeck.decks.arguments",
     "quarterdeck.saving",
 )
 """Imported lazily, by torch above all: 2-3 s at the first DDP() or optimizer of a worker that does not have
-them.
+them. What torch._dynamo needs stands before it, so that a request waits for one import and not for all.
 """
 _KINDS = ("purelib", "platlib", "stdlib", "platstdlib")
 _PATHS = {path for kind in _KINDS if (path := sysconfig.get_path(kind))}

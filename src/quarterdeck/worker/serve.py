@@ -64,6 +64,9 @@ from quarterdeck.worker.place import context_of
 from quarterdeck.worker.shell import WorkerShell
 from quarterdeck.worker.watch import Watch, Watcher
 
+_IDLE_S = 0.5
+"""Before a worker that nobody asks for anything imports what it may need."""
+
 
 def serve(channel_fd: int) -> None:
     """Serve until the coordinator says Leave or is gone."""
@@ -81,6 +84,8 @@ class _Worker:
     rank: int = 0
     world_size: int = 1
     pid: int = field(default_factory=os.getpid)
+    is_warming: bool = False
+    """There are modules to import while there is nothing else to do."""
     phases: Phases = field(default_factory=Phases)
     watcher: Watcher = field(default_factory=Watcher)
 
@@ -90,7 +95,7 @@ class _Worker:
             threading.Thread(target=work, name=name, daemon=True).start()
         self._prepare()
         while True:
-            frame = self.frames.get()
+            frame = self._next_frame()
             if isinstance(frame.message, Leave):
                 self.group.leave()
                 return
@@ -101,6 +106,17 @@ class _Worker:
                 self._apologise(frame.message, f"quarterdeck itself failed: {_words(bug)}")
             finally:
                 close_fds(frame.fds)
+
+    def _next_frame(self) -> Frame:
+        """What comes next. Where nothing does for a while, a module is imported meanwhile: the cells of a
+        notebook that runs all of them follow each other at once.
+        """
+        while self.is_warming:
+            try:
+                return self.frames.get(timeout=_IDLE_S)
+            except queue.Empty:
+                self.is_warming = import_next()
+        return self.frames.get()
 
     def _apologise(self, request: Message, text: str) -> None:
         if isinstance(request, (RunCell, CallFunction)):
@@ -202,8 +218,8 @@ class _Worker:
                 self.channel.send(self._install(install, memfd))
             case Fetch() as fetch:
                 self._fetch(fetch)
-            case Warm() if import_next():  # one at a time: what has arrived meanwhile comes first
-                self.frames.put(frame)
+            case Warm():
+                self.is_warming = True
 
     def _join(self, join: Join, frame: Frame) -> Joined:
         self.rank = self.emitter.rank = join.rank
