@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.quarterdeck-installed
 QUICKSTART := notebooks/01_quickstart.ipynb
-BUNDLE := src/quarterdeck/widgets/static/run_view.js
+BUNDLE := src/quarterdeck/views/static/run_view.js
 NODE_STAMP := labextension/node_modules/.quarterdeck-installed
 AS_ADMIN := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -70,7 +70,7 @@ test-versions: setup ## what depends on cloudpickle, with the oldest and other v
 		folder=$(CURDIR)/build/cloudpickle-$$version; \
 		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $$folder cloudpickle==$$version || exit 1; \
 		echo "cloudpickle $$version"; \
-		PYTHONPATH=$$folder $(BIN)/python -m pytest tests/unit/test_pickler.py tests/unit/test_culprit.py \
+		PYTHONPATH=$$folder $(BIN)/python -m pytest tests/unit/transfer/test_pickler.py tests/unit/transfer/test_pickle_diagnosis.py \
 			tests/e2e/test_sources.py tests/e2e/test_travel.py tests/e2e/test_function_values.py || exit 1; \
 	done
 

@@ -63,7 +63,7 @@ def _calls() -> dict[str, Callable[[int], Callable[[], Any]]]:
     import torch.distributed as dist
     import torch.distributed.checkpoint as dcp
 
-    from quarterdeck.saving import flush, save_checkpoint
+    from quarterdeck.checkpointing.save import flush, save_checkpoint
 
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

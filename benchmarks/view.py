@@ -19,7 +19,7 @@ from benchmarks.table import Line, markdown, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from browser_harness import BrowserNotebook, Server, chromium, server  # noqa: E402
+from support.browser import BrowserNotebook, Server, chromium, server  # noqa: E402
 
 RANKS, RATE_HZ, WATCHED_S = 8, 1_000, 8
 LOAD = "%load_ext quarterdeck\nimport time, quarterdeck as qd"

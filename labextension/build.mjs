@@ -1,7 +1,7 @@
 // Bundles src/index.ts into the one file that the widget ships. The same sources always give the same bytes.
 import { build } from "esbuild";
 
-const outfile = process.argv[2] ?? "../src/quarterdeck/widgets/static/run_view.js";
+const outfile = process.argv[2] ?? "../src/quarterdeck/views/static/run_view.js";
 await build({
   entryPoints: ["src/index.ts"],
   outfile,

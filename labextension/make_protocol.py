@@ -1,5 +1,5 @@
-"""Writes `src/protocol.ts` from `quarterdeck.client.feed.messages` and `src/checkpoints/protocol.ts` from
-`quarterdeck.client.shelf.messages`, so that browser and kernel agree.
+"""Writes `src/protocol.ts` from `quarterdeck.views.run.messages` and `src/checkpoints/protocol.ts` from
+`quarterdeck.views.checkpoints.messages`, so that browser and kernel agree.
 
 Called by `make view` and by the checks: `python labextension/make_protocol.py [--check]`.
 """
@@ -18,8 +18,8 @@ from types import ModuleType
 import msgspec
 from msgspec import inspect as shapes
 
-from quarterdeck.client.feed import messages as feed
-from quarterdeck.client.shelf import messages as shelf
+from quarterdeck.views.checkpoints import messages as shelf
+from quarterdeck.views.run import messages as feed
 
 SOURCES = Path(__file__).parent / "src"
 TARGETS = {feed: SOURCES / "protocol.ts", shelf: SOURCES / "checkpoints" / "protocol.ts"}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import Notebook, descendants, quarterdeck_processes
+from support.notebook import Notebook, descendants, quarterdeck_processes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from browser_harness import BrowserNotebook, Server
+    from support.browser import BrowserNotebook, Server
 
 DEADLINE_S = 120
 _MARK = "QUARTERDECK_TEST_SESSION"
@@ -43,7 +43,7 @@ def new_notebook(tmp_path: Path) -> Iterator[Notebook]:
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Jupyter server for the tests of a module."""
-    from browser_harness import server
+    from support.browser import server
 
     with server(tmp_path_factory.mktemp("jupyter") / "root") as served:
         yield served
@@ -76,7 +76,7 @@ def bucket() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Not longer than a module: left open it would keep an event loop running beside other tests' kernels."""
-    from browser_harness import chromium
+    from support.browser import chromium
 
     with chromium() as started:
         yield started
@@ -85,7 +85,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def opened(jupyter: Server, browser: Browser) -> Iterator[Callable[..., BrowserNotebook]]:
     """Opens notebooks in the browser, and closes them: `opened(["cell 0", "cell 1"], app="notebook")`."""
-    from browser_harness import BrowserNotebook
+    from support.browser import BrowserNotebook
 
     notebooks: list[BrowserNotebook] = []
 

@@ -11,23 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quarterdeck.checkpointing.flyte import PyTorchCheckpoint
-    from quarterdeck.client.function import DistributedFunction, distributed
-    from quarterdeck.client.run import Run
-    from quarterdeck.client.runs import Runs, runs
-    from quarterdeck.client.sessions import Session
-    from quarterdeck.client.shelf.listed import checkpoints
-    from quarterdeck.client.values import Unpicklable
-    from quarterdeck.config import (
-        CleanPodPolicy,
-        ConfigError,
-        Elastic,
-        Master,
-        PyTorch,
-        RestartPolicy,
-        RunPolicy,
-        Worker,
-    )
+    from quarterdeck.checkpointing.save import load_checkpoint, save_checkpoint
     from quarterdeck.context import Context, current
     from quarterdeck.decks import Code, Deck, Markdown, renderer, renderers
     from quarterdeck.errors import (
@@ -39,23 +23,39 @@ if TYPE_CHECKING:
         UsageError,
         WorkersLost,
     )
+    from quarterdeck.flyte import (
+        CleanPodPolicy,
+        ConfigError,
+        Elastic,
+        Master,
+        PyTorch,
+        RestartPolicy,
+        RunPolicy,
+        Worker,
+    )
+    from quarterdeck.flyte.pytorch_checkpoint import PyTorchCheckpoint
+    from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
+    from quarterdeck.kernel.checkpoints import checkpoints
+    from quarterdeck.kernel.function import DistributedFunction, distributed
+    from quarterdeck.kernel.run import Run
+    from quarterdeck.kernel.runs import Runs, runs
+    from quarterdeck.kernel.sessions import Session
+    from quarterdeck.kernel.values import Unpicklable
     from quarterdeck.metrics.log import log
     from quarterdeck.metrics.progress import progress
     from quarterdeck.metrics.spans import span
-    from quarterdeck.saving import load_checkpoint, save_checkpoint
-    from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 
 __version__ = "0.1.1"
 
 _HOMES = {
-    "checkpointing.flyte": ("PyTorchCheckpoint",),
-    "client.function": ("DistributedFunction", "distributed"),
-    "client.run": ("Run",),
-    "client.runs": ("Runs", "runs"),
-    "client.sessions": ("Session",),
-    "client.shelf.listed": ("checkpoints",),
-    "client.values": ("Unpicklable",),
-    "config": (
+    "flyte.pytorch_checkpoint": ("PyTorchCheckpoint",),
+    "kernel.function": ("DistributedFunction", "distributed"),
+    "kernel.run": ("Run",),
+    "kernel.runs": ("Runs", "runs"),
+    "kernel.sessions": ("Session",),
+    "kernel.checkpoints": ("checkpoints",),
+    "kernel.values": ("Unpicklable",),
+    "flyte": (
         "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy", "RunPolicy",
         "Worker",
     ),
@@ -68,8 +68,8 @@ _HOMES = {
     "metrics.log": ("log",),
     "metrics.progress": ("progress",),
     "metrics.spans": ("span",),
-    "saving": ("load_checkpoint", "save_checkpoint"),
-    "worker.helper": ("ElasticWorkerResult", "spawn_helper"),
+    "checkpointing.save": ("load_checkpoint", "save_checkpoint"),
+    "flyte.spawn_helper": ("ElasticWorkerResult", "spawn_helper"),
 }  # fmt: skip
 """Where each public name lives."""
 
@@ -133,14 +133,14 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext quarterdeck`."""
-    from quarterdeck.magics import extension
+    from quarterdeck.kernel.magics import extension
 
     extension.load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Called by `%unload_ext quarterdeck`: the workers end, the shell is as before."""
-    from quarterdeck.magics import extension
+    from quarterdeck.kernel.magics import extension
 
     extension.unload(shell)
 
@@ -150,7 +150,7 @@ def _hint_without_extension() -> None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None:
-        import_module("quarterdeck.magics.hint").register(shell)
+        import_module("quarterdeck.kernel.magics.hint").register(shell)
 
 
 _hint_without_extension()

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpointing.folder import FolderCheckpoint
-from quarterdeck.store.home import home
+from quarterdeck.store.folder_checkpoint import FolderCheckpoint
+from quarterdeck.store.paths import home
 
 if TYPE_CHECKING:
     from quarterdeck.decks import Deck
@@ -150,7 +150,7 @@ _NUMBERS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RES
 
 def _write_decks() -> None:
     """Those that were to be written in a moment, if decks were used at all."""
-    if live := sys.modules.get("quarterdeck.decks.live"):
+    if live := sys.modules.get("quarterdeck.decks.writer"):
         live.flush()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, Locator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from browser_harness import BrowserNotebook, Server, chromium, server
+from support.browser import BrowserNotebook, Server, chromium, server
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 LIMIT_BYTES = 120_000

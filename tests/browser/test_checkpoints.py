@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from browser_harness import BrowserNotebook, Server
+from support.browser import BrowserNotebook, Server
 
 Open = Callable[..., BrowserNotebook]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from browser_harness import BrowserNotebook
+from support.browser import BrowserNotebook
 
 Open = Callable[..., BrowserNotebook]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 THINGS = """%%distributed
 import functools, time, types, warnings

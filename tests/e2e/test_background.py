@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook, Ran
+from support.notebook import Notebook, Ran
 
 BOTH = "[0\u20131]"
 GO = "import os, time\nwhile not os.path.exists({flag!r}): time.sleep(0.01)\n"

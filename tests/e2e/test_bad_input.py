@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 DRAW = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
 

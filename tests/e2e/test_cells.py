@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness import Notebook, Ran
+from support.notebook import Notebook, Ran
 
 BOTH = "[0\u20131]"
 

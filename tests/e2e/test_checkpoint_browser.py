@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 TRAIN = """%%distributed --name {name}
 import torch

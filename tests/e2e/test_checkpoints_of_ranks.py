@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 # What a rank has just saved is found, and all load the same.
 FOUND = """%%distributed -n 2

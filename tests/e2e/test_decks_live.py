@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook
 from quarterdeck.decks.of_run import RunDecks
-from quarterdeck.decks.stored import StoredDecks
+from quarterdeck.decks.reader import StoredDecks
+from support.notebook import Notebook
 
 DEADLINE_S = 30
 

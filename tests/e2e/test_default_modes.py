@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 SET_UP = """%%distributed
 import torch, quarterdeck as qd

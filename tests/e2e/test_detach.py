@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook, descendants
+from support.notebook import Notebook, descendants
 
 DEADLINE_S = 60
 LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd, os, time"
@@ -163,7 +163,7 @@ def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Pla
 def test_a_kernel_that_asks_whether_it_starts_does_not_end_it(place: Place) -> None:
     """It asks when the answer takes a second, as it does on a busy machine."""
     notebook = place.kernel()
-    notebook.ok("import quarterdeck.client.pulse as pulse\npulse._ASK_EVERY_S = 0.001")
+    notebook.ok("import quarterdeck.kernel.pulse as pulse\npulse._ASK_EVERY_S = 0.001")
     notebook.ok(place.grows("--name walk --as run"))
     until(notebook, "'step 3' in run.logs(0)")
     assert notebook.ok("run.status").text == "'running'"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook, Ran, descendants
+from support.notebook import Notebook, Ran, descendants
 
 WORKS = """%%distributed
 ones = torch.ones(1)

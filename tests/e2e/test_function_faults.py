@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import os, signal, sys, threading, time

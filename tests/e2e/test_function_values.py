@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import functools, os, sys, time

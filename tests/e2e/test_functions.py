@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 
 import quarterdeck as qd
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import os, threading, time

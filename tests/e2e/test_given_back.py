@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook, descendants
+from support.notebook import Notebook, descendants
 
 LOADER = """
 %%distributed

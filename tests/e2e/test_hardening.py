@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from harness import Notebook
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 BAD_DATA = """

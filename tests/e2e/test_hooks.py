@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness import Notebook
 from quarterdeck.metrics.progress import Bar, read_progress
+from support.notebook import Notebook
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 _SLOW_S = 3.0
 _PACKAGE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook
+from support.notebook import Notebook
 
 BUSY = """%%distributed
 import subprocess, sys, torch

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook
+from support.notebook import Notebook
 
 HOOK = """
 import os, pathlib, signal, sys, time
@@ -179,7 +179,7 @@ def test_a_stop_or_restart_ends_a_start_that_hangs(hooked: Notebook, action: str
     hook(hooked, "hang")
     hooked.ok("%workers stop")
     hooked.ok(
-        "import threading\nfrom quarterdeck.client.sessions import calls_of\n"
+        "import threading\nfrom quarterdeck.kernel.sessions import calls_of\n"
         "from quarterdeck.protocol.messages import Control, GroupSpec\n"
         f"request = Control(action='{action}', spec=GroupSpec(2, None, 'fork'))\n"
         "threading.Timer(2, lambda: calls_of('default').control(request)).start()"
@@ -363,7 +363,9 @@ def test_a_signal_without_a_name_is_named_by_its_number(hooked: Notebook) -> Non
 
 
 def coordinator_pid(notebook: Notebook) -> int:
-    code = "from quarterdeck.client import coordinator\nprint(coordinator.current().process.pid)"
+    code = (
+        "from quarterdeck.kernel import coordinator_process\nprint(coordinator_process.current().process.pid)"
+    )
     return int(notebook.ok(code).text)
 
 

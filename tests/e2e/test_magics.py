@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness import Notebook, descendants
+from support.notebook import Notebook, descendants
 
 BOTH = "[0\u20131]"
 

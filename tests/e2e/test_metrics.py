@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness import Notebook, Ran, descendants
+from support.notebook import Notebook, Ran, descendants
 
 BOTH = "[0\u20131]"
 LINES = 200_000

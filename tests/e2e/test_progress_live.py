@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness import Notebook
-from quarterdeck.metrics.pace import Paces
 from quarterdeck.metrics.progress import read_progress
+from quarterdeck.metrics.step_timing import Paces
 from quarterdeck.store.spans import Span, read_spans
 from quarterdeck.store.vitals import read_vitals
+from support.notebook import Notebook
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import os, signal, time

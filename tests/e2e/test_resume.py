@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import os, time
@@ -195,7 +195,7 @@ def test_it_continues_after_a_kernel_restart(own: Notebook) -> None:
 
 SAVES = """{magic}
 import torch
-from quarterdeck.saving import load_checkpoint, save_checkpoint
+from quarterdeck.checkpointing.save import load_checkpoint, save_checkpoint
 model = torch.nn.Linear(2, 2)
 found = load_checkpoint({which!r}, into=model)
 first = found.step + 1 if found else 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 SAVES = """
 %%distributed -n 2 --fresh --name {name} --as {name}
@@ -22,9 +22,9 @@ PREPARE = """
 import quarterdeck as qd
 
 def head(run):
-    from quarterdeck.client.feed.state import Facts, state
-    from quarterdeck.client.view.sink import Control
-    from quarterdeck.store.history import StoredRun
+    from quarterdeck.views.run.snapshot import Facts, state
+    from quarterdeck.views.sink import Control
+    from quarterdeck.store.reader import StoredRun
     return state(run.folder, StoredRun.read(run.folder), Facts(), Control(), lambda rank: "").run.resumed
 """
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 PREPARE = """
 import os, signal, threading, time
 import quarterdeck as qd
-from quarterdeck.client import coordinator
+from quarterdeck.kernel import coordinator_process as coordinator
 two = qd.Elastic(nproc_per_node=2)
 
 @qd.distributed(two)
@@ -80,7 +80,7 @@ assert "Traceback" not in errors, errors
 
 def test_a_message_that_cannot_be_read_is_refused(notebook: Notebook) -> None:
     notebook.ok("""
-from quarterdeck.client.coordinator import Refusal
+from quarterdeck.kernel.coordinator_process import Refusal
 from quarterdeck.protocol.messages import Ask
 with coordinator.current().call(Ask(what=7, session=3)) as call:
     assert call.channel.poll(5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 _SCRIPT = "print('start')\nseen = 5\ndef g():\n    return 1 / 0\ng()\n"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook
-from quarterdeck.store.history import list_runs
+from quarterdeck.store.reader import list_runs
+from support.notebook import Notebook
 
 LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd"
 DOUBLE = (
@@ -312,7 +312,11 @@ def test_a_coordinator_killed_at_any_moment_leaves_a_store_that_can_be_read(tmp_
     draw = random.Random(1)
     moments = [draw.uniform(0, 0.3) for _ in range(12)]
     with fresh_notebook(tmp_path) as notebook:
-        notebook.ok(LOAD + "\nimport os, signal, threading, time\nfrom quarterdeck.client import coordinator")
+        notebook.ok(
+            LOAD
+            + "\nimport os, signal, threading, time"
+            + "\nfrom quarterdeck.kernel import coordinator_process as coordinator"
+        )
         notebook.wait_until_warm()
         notebook.ok(
             "def slow(x):\n    import time\n    print('slow', x, flush=True)\n"
@@ -349,7 +353,7 @@ def test_a_coordinator_killed_at_any_moment_leaves_a_store_that_can_be_read(tmp_
 
 def test_a_background_cell_of_a_killed_coordinator_is_lost_and_told(tmp_path: Path) -> None:
     with fresh_notebook(tmp_path) as notebook:
-        notebook.ok(LOAD + "\nfrom quarterdeck.client import coordinator")
+        notebook.ok(LOAD + "\nfrom quarterdeck.kernel import coordinator_process as coordinator")
         cell = notebook.submit(
             "%%distributed -n 2 --background --as run\nimport time\nprint('up')\ntime.sleep(1000)"
         )

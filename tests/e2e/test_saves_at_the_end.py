@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 WRITES_S = 7
 """More than a rank has to end after another one failed: 6 s, as it is stuck in a collective or is not."""

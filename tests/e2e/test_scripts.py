@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 SCRIPTS = Path(__file__).parent / "scripts"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 

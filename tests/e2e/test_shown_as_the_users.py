@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Notebook
+from support.notebook import Notebook
 
 _REDUCE = """class Leaves:
     def __{hook}__(self, *_): import sys; sys.exit({code})

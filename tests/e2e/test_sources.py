@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import Notebook
+from support.notebook import Notebook
 
 _DEFINED = """
 import torch

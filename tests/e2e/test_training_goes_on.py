@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from harness import Notebook
+from support.notebook import Notebook
 
 LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd"
 
@@ -18,7 +18,7 @@ LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd"
 TRAINING = """
 import os, signal, time
 import torch
-from quarterdeck.checkpointing.listing import Checkpoints
+from quarterdeck.checkpointing.checkpoint import Checkpoints
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 from torch.utils.data import DataLoader, Sampler, TensorDataset

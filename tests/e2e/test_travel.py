@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Notebook, Ran
+from support.notebook import Notebook, Ran
 
 
 @pytest.fixture(autouse=True)

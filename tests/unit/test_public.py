@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import quarterdeck
-from quarterdeck.magics import options
+from quarterdeck.kernel.magics import options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +101,7 @@ def imported_by(module: str, *heavy: str) -> str:
 
 
 def test_importing_quarterdeck_and_its_magics_imports_neither_torch_nor_numpy() -> None:
-    assert imported_by("quarterdeck.magics.extension", "torch", "numpy") == ""
+    assert imported_by("quarterdeck.kernel.magics.extension", "torch", "numpy") == ""
 
 
 def test_the_coordinator_imports_neither_torch_nor_ipython() -> None:

@@ -1,1 +1,1 @@
-"""Checkpoints: saving, listing, loading. In every process; users see `quarterdeck.saving` of it."""
+"""Checkpoints: saving, listing, loading. In every process; users see `save` and `load` of it."""

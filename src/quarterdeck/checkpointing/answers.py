@@ -19,7 +19,7 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.checkpointing import marks
 from quarterdeck.checkpointing.manifest import MANIFEST
-from quarterdeck.checkpointing.places import is_url
+from quarterdeck.checkpointing.storage import is_url
 
 
 class Answer(msgspec.Struct):

@@ -1,5 +1,5 @@
 """What a save takes: the state of what the user gave, checked before anything is written. Used by
-`quarterdeck.saving` in the process that runs user code.
+`quarterdeck.checkpointing.save` in the process that runs user code.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpointing import modules, values
-from quarterdeck.checkpointing.flat import dtypes
+from quarterdeck.checkpointing import modules, plain_values
 from quarterdeck.checkpointing.manifest import Summary
+from quarterdeck.checkpointing.safetensors_file import dtypes
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def capture(model: Any, optimizer: Any = None, scheduler: Any = None, extra: Any
     if extra is not None:
         captured.plain["extra"] = extra
     for name, value in captured.plain.items():
-        values.check(value, name)
+        plain_values.check(value, name)
     return captured
 
 
@@ -65,7 +65,7 @@ def own(rng: bool, sampler: Any) -> dict[str, Any]:
         found["rng"] = _generators()
     if sampler is not None:
         found["sampler"] = sampler_state(sampler)
-    values.check(found, "own")
+    plain_values.check(found, "own")
     return found
 
 
@@ -96,7 +96,7 @@ def _model(model: Any) -> Captured:
 
 
 def _check_tensor(name: str, tensor: torch.Tensor) -> None:
-    found = values.unkept(tensor)
+    found = plain_values.unkept(tensor)
     if found is not None:
         raise UsageError(f"model.{name} is {found[0]}.", f"{found[1]} A buffer may also be persistent=False.")
     if tensor.dtype not in dtypes():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from quarterdeck.checkpointing import keeping, marks
+from quarterdeck.checkpointing import marks, retention
 from quarterdeck.checkpointing.attempt import Kept
 from quarterdeck.checkpointing.paths import SAVES
-from quarterdeck.checkpointing.places import place_of
+from quarterdeck.checkpointing.storage import place_of
 
 
 def has_traces(folder: Path) -> bool:
@@ -28,7 +28,7 @@ def tidy_up(folder: Path) -> None:
         if any(map(marks.is_held, (folder / SAVES).glob("**/rank-*"))):
             return  # some process goes on, after all
         if kept := _kept(folder):
-            keeping.prune(place_of(folder), -1, kept.keep_last, kept.keep_best)
+            retention.prune(place_of(folder), -1, kept.keep_last, kept.keep_best)
         shutil.rmtree(folder / SAVES, ignore_errors=True)
         for empty in (folder, folder.parent):  # nothing was saved: it was only asked for
             empty.rmdir()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quarterdeck.checkpointing import flat
-from quarterdeck.checkpointing.sources import OptimizerState, Source, opened
-from quarterdeck.checkpointing.stored import whole
+from quarterdeck.checkpointing import safetensors_file
+from quarterdeck.checkpointing.lazy_tensor import whole
+from quarterdeck.checkpointing.readers import OptimizerState, Source, opened
 from quarterdeck.errors import UsageError
 
 if TYPE_CHECKING:
-    from quarterdeck.checkpointing.listing import Checkpoint
+    from quarterdeck.checkpointing.checkpoint import Checkpoint
 
 
 def export(checkpoint: Checkpoint, path: str | os.PathLike[str], trust: bool = False) -> Path:
@@ -44,9 +44,9 @@ def _write_safetensors(source: Source, path: Path) -> None:
         name: torch.empty(stored.shape, dtype=stored.dtype, device="meta")
         for name, stored in source.tensors.items()
     }
-    slots = flat.laid_out(shapes)
+    slots = safetensors_file.laid_out(shapes)
     with path.open("wb") as file:
-        file.write(flat.header(slots, {"format": "pt", **source.aliases}))
+        file.write(safetensors_file.header(slots, {"format": "pt", **source.aliases}))
         for slot in slots:
             values = whole(source.tensors[slot.name]).contiguous().view(-1)
             if values.numel():

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quarterdeck import files
+from quarterdeck.checkpointing.checksum_writer import Sink
 from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
 from quarterdeck.checkpointing.paths import DELETED, OLD, TMP, is_listed, replaced
-from quarterdeck.checkpointing.sink import Sink
 
 _YOUNG_S = 60.0
 """A draft of this age may be about to be locked."""

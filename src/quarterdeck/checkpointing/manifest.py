@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from quarterdeck.bounds import Attempt, Count, Rank, Real, Step, UnixNs, WorldSize
-from quarterdeck.checkpointing.problems import DamagedCheckpoint
+from quarterdeck.checkpointing.errors import DamagedCheckpoint
 from quarterdeck.errors import UsageError
 
 FORMAT = 1

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from quarterdeck.checkpointing.manifest import Manifest
-from quarterdeck.checkpointing.places import Contents
+from quarterdeck.checkpointing.storage import Contents
 
 LATER = "metrics.json"
 Metrics = dict[str, float | str]

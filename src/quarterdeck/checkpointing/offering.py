@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from quarterdeck.checkpointing import answers, keeping, marks, means, outline
+from quarterdeck.checkpointing import answers, marks, means, outline, retention
 from quarterdeck.checkpointing.attempt import Attempt
-from quarterdeck.checkpointing.joining import JOIN_LIMIT_S, Joint
-from quarterdeck.checkpointing.listing import Checkpoint
+from quarterdeck.checkpointing.checkpoint import Checkpoint
+from quarterdeck.checkpointing.errors import CheckpointError
 from quarterdeck.checkpointing.manifest import Manifest
 from quarterdeck.checkpointing.offers import Offer, Offers
 from quarterdeck.checkpointing.paths import step_name, step_of
-from quarterdeck.checkpointing.places import Place
-from quarterdeck.checkpointing.problems import CheckpointError
+from quarterdeck.checkpointing.rank_rendezvous import JOIN_LIMIT_S, Joint
+from quarterdeck.checkpointing.storage import Place
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def tidy_up(order: Order) -> None:
         names = answers.about_to_be_loaded(attempt.answers, order.place.path, attempt.is_open)
         spared = attempt.unpassed() | {step for name in names if (step := step_of(name)) is not None}
         attempt.clear()
-    keeping.prune(order.place, order.step, order.keep_last, order.keep_best, spared)
+    retention.prune(order.place, order.step, order.keep_last, order.keep_best, spared)
 
 
 def wait(offers: Offers, attempt: Attempt) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.errors import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.lazy_tensor import Chunk, Pieces, Stored
 from quarterdeck.checkpointing.standins import NAMES, first_line, is_tensor, read_metadata
-from quarterdeck.checkpointing.stored import Chunk, Pieces, Stored
 from quarterdeck.modes import without_modes
 
 _ZIP = b"PK\x03\x04"

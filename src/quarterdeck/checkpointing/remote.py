@@ -15,10 +15,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from quarterdeck.checkpointing.checksum_writer import Sink
 from quarterdeck.checkpointing.local import READ_BYTES
 from quarterdeck.checkpointing.manifest import MANIFEST, PINNED, File
 from quarterdeck.checkpointing.paths import is_listed
-from quarterdeck.checkpointing.sink import Sink
 from quarterdeck.errors import UsageError
 
 

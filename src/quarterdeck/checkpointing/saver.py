@@ -1,4 +1,4 @@
-"""Saving behind the training loop: one writer per process. Used by `quarterdeck.saving`, in every process
+"""Saving behind the training loop: one writer per process. Used by `checkpointing.save`, in every process
 that runs user code; a worker calls `flush` at the end of a run.
 
 The loop waits for the copy of its state, and for the save before if that is still being written: saves do not
@@ -21,14 +21,14 @@ import msgspec
 from quarterdeck.checkpointing import offering
 from quarterdeck.checkpointing.attempt import attempts, forget_attempts
 from quarterdeck.checkpointing.capture import Captured
-from quarterdeck.checkpointing.joining import Joint
+from quarterdeck.checkpointing.errors import CheckpointError
 from quarterdeck.checkpointing.manifest import seal
 from quarterdeck.checkpointing.offering import Order
 from quarterdeck.checkpointing.offers import Offers
-from quarterdeck.checkpointing.places import Draft
-from quarterdeck.checkpointing.problems import CheckpointError
+from quarterdeck.checkpointing.rank_rendezvous import Joint
 from quarterdeck.checkpointing.snapshot import Part, Snapshot, take
 from quarterdeck.checkpointing.staging import Staging
+from quarterdeck.checkpointing.storage import Draft
 
 __all__ = ["Order", "Saver", "finish", "flush", "saver"]
 

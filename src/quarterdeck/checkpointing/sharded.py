@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from quarterdeck.checkpointing.checksum_writer import Sink
 from quarterdeck.checkpointing.manifest import TensorInfo
 from quarterdeck.checkpointing.modules import is_dtensor
-from quarterdeck.checkpointing.sink import Sink
 
 if TYPE_CHECKING:
     import torch

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quarterdeck.checkpointing import flat, sharded
+from quarterdeck.checkpointing import safetensors_file, sharded
 from quarterdeck.checkpointing.capture import Captured
+from quarterdeck.checkpointing.checksum_writer import Sink
 from quarterdeck.checkpointing.manifest import TENSORS, File, Summary, TensorInfo, Tensors, seal
-from quarterdeck.checkpointing.places import Draft
-from quarterdeck.checkpointing.sink import Sink
 from quarterdeck.checkpointing.staging import Staging
+from quarterdeck.checkpointing.storage import Draft
 from quarterdeck.modes import without_modes
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Snapshot:
     is_sharded: bool = False
     summary: Summary = field(default_factory=Summary)
     aliases: dict[str, str] = field(default_factory=dict)
-    slots: list[flat.Slot] = field(default_factory=list)
+    slots: list[safetensors_file.Slot] = field(default_factory=list)
     block: torch.Tensor | None = None
     plain: dict[str, Any] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Snapshot:
     def _write_weights(self, sink: Sink) -> None:
         """Tied weights are noted as the safetensors library does it."""
         assert self.block is not None
-        sink.write(flat.header(self.slots, {"format": "pt", **self.aliases}))
+        sink.write(safetensors_file.header(self.slots, {"format": "pt", **self.aliases}))
         sink.write(self.block.numpy())
 
     def _infos(self) -> list[TensorInfo]:

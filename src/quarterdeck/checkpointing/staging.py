@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.checkpointing.flat import Slot, laid_out, view
-from quarterdeck.checkpointing.values import copied
+from quarterdeck.checkpointing.plain_values import copied
+from quarterdeck.checkpointing.safetensors_file import Slot, laid_out, view
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from quarterdeck.checkpointing.problems import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.errors import DamagedCheckpoint, UntrustedCheckpoint
 
 __all__ = ["NAMES", "Described", "read_metadata"]
 

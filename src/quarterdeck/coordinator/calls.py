@@ -11,16 +11,16 @@ import socket
 import traceback
 from collections.abc import Callable
 
-from quarterdeck.coordinator import facts
-from quarterdeck.coordinator.closed import ClosedRun
+from quarterdeck.agent.group import GroupFailed
+from quarterdeck.agent.placement import BadRequest, as_before
+from quarterdeck.agent.zygote import ZygoteLost
+from quarterdeck.coordinator import status
 from quarterdeck.coordinator.coordinator import Coordinator
-from quarterdeck.coordinator.devices import BadRequest, as_before
-from quarterdeck.coordinator.group import GroupFailed
+from quarterdeck.coordinator.isolated_run import ClosedRun
 from quarterdeck.coordinator.session import Session
-from quarterdeck.coordinator.setups import SetupCells
+from quarterdeck.coordinator.setup_cells import SetupCells
 from quarterdeck.coordinator.starting import StartCancelled
 from quarterdeck.coordinator.turns import TurnCall
-from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import BadMessage, Frame, close_fds
 from quarterdeck.protocol.messages import (
@@ -116,7 +116,7 @@ class Call:
         except (BadRequest, GroupFailed) as problem:
             self._refuse(str(problem))
         except ZygoteLost as lost:
-            self._refuse(f"{lost}\n{facts.last_errors()}")
+            self._refuse(f"{lost}\n{status.last_errors()}")
         except (asyncio.CancelledError, StartCancelled):
             self._channel.send(Refused(text="Cancelled before it started.", cancelled=True))
         except Exception as bug:  # ours: without an answer the kernel would wait for ever
@@ -154,7 +154,7 @@ class Call:
             case AskSetups() as request:
                 self._tell_setups(self._coordinator.sessions.get(request.session))
             case Ask() as request:
-                self._channel.send(await facts.answer(self._coordinator, request))
+                self._channel.send(await status.answer(self._coordinator, request))
             case Complete() as request:
                 await self._aside(request, Completed(matches=[], start=request.cursor, end=request.cursor))
             case Inspect() as request:
@@ -211,7 +211,7 @@ class Call:
                 async with session.ending("%workers stop"):
                     n = len(session.workers())
                     await session.starting.whole(session.stop())
-                self._channel.send(Answer(text=facts.stopped_line(n, starting)))
+                self._channel.send(Answer(text=status.stopped_line(n, starting)))
             case "restart":
                 await self._restart(request, session)
             case "start":
@@ -232,7 +232,7 @@ class Call:
         started = await session.starting.whole(session.ensure(request.spec))
         for text in session.take_notices():
             self._tell(text)
-        self._channel.send(Answer(text=facts.group_line(session, started)))
+        self._channel.send(Answer(text=status.group_line(session, started)))
 
 
 def _interrupt(session: Session) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from quarterdeck.coordinator.closed import ClosedRun
-from quarterdeck.coordinator.launch import Launcher
-from quarterdeck.coordinator.nursery import Nursery
+from quarterdeck.agent.zygote_pool import Nursery
+from quarterdeck.coordinator.group_launcher import Launcher
+from quarterdeck.coordinator.isolated_run import ClosedRun
 from quarterdeck.coordinator.session import Session
 from quarterdeck.protocol.messages import KernelContext
-from quarterdeck.store.keeper import Keeper
+from quarterdeck.store.owner import Keeper
 
 
 class Coordinator:

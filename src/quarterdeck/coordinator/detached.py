@@ -21,13 +21,13 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.coordinator.calls import Call
-from quarterdeck.coordinator.closed import ClosedRun
 from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.coordinator.isolated_run import ClosedRun
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds
 from quarterdeck.protocol.messages import Answer, KernelContext, Reach, Refused
-from quarterdeck.store import runtime
-from quarterdeck.store.keeper import Keeper
+from quarterdeck.store import detached_socket
+from quarterdeck.store.owner import Keeper
 
 ERRORS = "coordinator.log"
 """In the run's folder: what coordinator and zygote have to say."""
@@ -41,7 +41,7 @@ async def serve(control: socket.socket) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the workers
     guard_read, _guard_write = os.pipe()
     here = Keeper.here()
-    listener, path = runtime.listen(here)
+    listener, path = detached_socket.listen(here)
     keeper = msgspec.structs.replace(here, socket=path)
     try:
         detached = Detached(control, listener, guard_read, keeper)
@@ -49,7 +49,7 @@ async def serve(control: socket.socket) -> None:
         await detached.coordinator.close()
     finally:
         listener.close()
-        runtime.remove(keeper)
+        detached_socket.remove(keeper)
 
 
 class Detached:
@@ -113,7 +113,7 @@ class Detached:
             connection, _ = listener.accept()
         except OSError:  # it has left again
             return
-        if runtime.peer(connection)[1] != os.getuid():
+        if detached_socket.peer(connection)[1] != os.getuid():
             connection.close()
             return
         holder: list[AsyncChannel] = []

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.agent.placement import Plan
 from quarterdeck.checkpointing import ended
-from quarterdeck.checkpointing.places import place_of
-from quarterdeck.coordinator.devices import Plan
+from quarterdeck.checkpointing.storage import place_of
 from quarterdeck.protocol.messages import (
     CallFunction,
     Finished,
@@ -26,9 +26,9 @@ from quarterdeck.protocol.messages import (
 )
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import GroupEvent, LoadEvent, OutcomeEvent, RunHeader, RunState, StateEvent
-from quarterdeck.store.home import home
-from quarterdeck.store.recorder import Recorder
+from quarterdeck.store.paths import home
 from quarterdeck.store.results import write_result
+from quarterdeck.store.writer import Recorder
 
 KERNEL_ENDED = "its kernel ended"
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
-from quarterdeck.coordinator.words import ranks_in_words
-from quarterdeck.coordinator.worker import Worker, WorkerDied
+from quarterdeck.agent.exit_report import OomCounter, killed_outcome
+from quarterdeck.agent.worker import Worker, WorkerDied
+from quarterdeck.present.words import ranks_in_words
 from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
 

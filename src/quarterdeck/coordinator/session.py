@@ -17,19 +17,19 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import combinations
 
-from quarterdeck.coordinator.deaths import OomCounter, killed_outcome
-from quarterdeck.coordinator.devices import BadRequest, Plan, as_before, nproc, plan
-from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
-from quarterdeck.coordinator.launch import Launcher
+from quarterdeck.agent.exit_report import OomCounter, killed_outcome
+from quarterdeck.agent.group import GroupFailed, WorkerGroup
+from quarterdeck.agent.placement import BadRequest, Plan, as_before, nproc, plan
+from quarterdeck.agent.stuck import named
+from quarterdeck.agent.vitals import sampled
+from quarterdeck.agent.worker import STOPPED, Worker
+from quarterdeck.agent.zygote import ZygoteLost
+from quarterdeck.coordinator.group_launcher import Launcher
 from quarterdeck.coordinator.queue import TurnQueue
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.run import CellRun
-from quarterdeck.coordinator.setups import SETUP_DONE, SetupCells, failure_words
+from quarterdeck.coordinator.setup_cells import SETUP_DONE, SetupCells, failure_words
 from quarterdeck.coordinator.starting import StartCancelled, Starting
-from quarterdeck.coordinator.stuck import named
-from quarterdeck.coordinator.vitals import sampled
-from quarterdeck.coordinator.worker import STOPPED, Worker
-from quarterdeck.coordinator.zygote import ZygoteLost
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
 REPAIR = "repair"

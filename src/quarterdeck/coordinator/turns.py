@@ -13,13 +13,13 @@ from typing import Literal
 
 import msgspec
 
-from quarterdeck.coordinator.devices import BadRequest
-from quarterdeck.coordinator.outlet import Outlet
+from quarterdeck.agent.placement import BadRequest
+from quarterdeck.agent.stuck import named
+from quarterdeck.agent.worker import Worker, WorkerDied
+from quarterdeck.coordinator.output_throttle import Outlet
 from quarterdeck.coordinator.record import RunRecord
 from quarterdeck.coordinator.run import STEP_S
 from quarterdeck.coordinator.session import REPAIR, Session
-from quarterdeck.coordinator.stuck import named
-from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds, encode
 from quarterdeck.protocol.messages import (

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quarterdeck.decks.deck import Deck
     from quarterdeck.decks.registry import Renderable, renderer, renderers
-    from quarterdeck.decks.words import Code, Markdown
+    from quarterdeck.decks.text import Code, Markdown
 
 __all__ = ["Code", "Deck", "Markdown", "Renderable", "renderer", "renderers"]
 
 _HOMES = {
-    "Code": "words",
+    "Code": "text",
     "Deck": "deck",
-    "Markdown": "words",
+    "Markdown": "text",
     "Renderable": "registry",
     "renderer": "registry",
     "renderers": "registry",

@@ -16,12 +16,12 @@ from html import escape
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from quarterdeck.context import Context
-from quarterdeck.decks.fields import ENVIRONMENT, INPUT, OUTPUT, keep_fields
-from quarterdeck.decks.live import put
+from quarterdeck.decks.automatic import ENVIRONMENT, INPUT, OUTPUT, keep_fields
 from quarterdeck.decks.packages import keep_packages
 from quarterdeck.decks.registry import renderers
 from quarterdeck.decks.render.html import Raw, brief, escaped, table
 from quarterdeck.decks.render.numbers import quick
+from quarterdeck.decks.writer import put
 
 LIMIT_S = 0.3
 """After it, values are only named."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.context import LOCAL, Context, current
-from quarterdeck.decks import live
+from quarterdeck.decks import writer
 from quarterdeck.decks.file import LIMIT_BYTES, Body, Label
 from quarterdeck.decks.registry import renderers
 
@@ -67,7 +67,7 @@ class Deck:
         self._parts: list[str] = []
         self._size_bytes = self._cut = self._generation = 0
         self._joined: str | None = None
-        self._writer: live.Writer | None = None
+        self._writer: writer.Writer | None = None
         self._live = False
         if context is not None:
             self._attach(context)
@@ -77,7 +77,7 @@ class Deck:
         """From here on the run's folder follows what it holds. Not for a forked child's."""
         if context.pid == os.getpid():
             self._live = context.run_id != LOCAL
-            self._writer = live.Writer(context, Label(self.name, time.time_ns(), False), self._snapshot)
+            self._writer = writer.Writer(context, Label(self.name, time.time_ns(), False), self._snapshot)
 
     # ---- content
 

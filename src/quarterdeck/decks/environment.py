@@ -10,7 +10,7 @@ from quarterdeck.decks.packages import kept_packages
 from quarterdeck.decks.phases import events
 from quarterdeck.decks.render.html import Raw, escaped, fold, note, table
 from quarterdeck.decks.render.plain import code
-from quarterdeck.decks.words import Code
+from quarterdeck.decks.text import Code
 from quarterdeck.store.format import GroupEvent, RunHeader, read_header
 
 

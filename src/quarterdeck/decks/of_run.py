@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quarterdeck.decks.deck import Deck, detached
 from quarterdeck.decks.page import Page
-from quarterdeck.decks.stored import StoredDecks
+from quarterdeck.decks.reader import StoredDecks
 
 
 class NoSuchDeck(KeyError):

@@ -5,5 +5,5 @@ figures. Pure but for `plot` (matplotlib) and `to_pandas`, which load what they 
     format   the bytes of these files
     reader   a file as columns, read as it grows; its last values from its end
     series   a run: all its files, ranks and attempts together
-    plot     the figure of a run; `drawing` has what needs matplotlib, `thinning` the arithmetic
+    plot     the figure of a run; `figure` has what needs matplotlib, `thinning` the arithmetic
 """

@@ -16,7 +16,7 @@ from time import time_ns
 from typing import Any
 
 from quarterdeck.context import Context, current
-from quarterdeck.metrics import late
+from quarterdeck.metrics import pending_gpu
 from quarterdeck.metrics.scalars import OnGpu, flat, plain_types
 from quarterdeck.metrics.writer import Writer, path_of
 
@@ -68,20 +68,20 @@ def log(step: int | None = None, **metrics: Any) -> None:
 
 def flush() -> None:
     """Waits for the values that are still on a GPU, and writes them. Called at the end of a cell."""
-    late.flush()
+    pending_gpu.flush()
 
 
 def _log(writer: Writer, step: object, metrics: dict[str, Any]) -> None:
     """The first call with these names, or one with anything but plain numbers."""
-    if late.waiting:
-        late.drain()
+    if pending_gpu.waiting:
+        pending_gpu.drain()
     whole = _whole(step)
     values = flat(metrics)
     writer.step = whole
     if not values:
         return
     if any(type(value) is OnGpu for value in values.values()):
-        late.keep(writer, time_ns(), whole, values)
+        pending_gpu.keep(writer, time_ns(), whole, values)
     else:
         writer.put(tuple(values), time_ns(), whole, list(values.values()))  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def _in_child() -> None:
     """Nothing of the parent's that its threads may have held, nothing that it is about to write itself."""
     global _writer, _lock
     _lock = threading.RLock()
-    late.waiting.clear()
+    pending_gpu.waiting.clear()
     if _writer is not None:
         _writer = Writer(_writer.context, _writer.step)
 

@@ -11,7 +11,7 @@ from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.table import EMPTY
 
 if TYPE_CHECKING:
-    from quarterdeck.metrics.drawing import RunFigure
+    from quarterdeck.metrics.figure import RunFigure
 
 SHOWN = 12
 """Metrics, if none are named."""
@@ -42,7 +42,7 @@ def plot(
         raise UsageError(f"x={x!r} is neither 'step' nor 'time'.")
     wanted = _chosen(metrics.names, names)
     try:
-        from quarterdeck.metrics import drawing
+        from quarterdeck.metrics import figure
     except ImportError as error:
         if (error.name or "").startswith("quarterdeck"):
             raise
@@ -50,8 +50,8 @@ def plot(
     shown = wanted if names is not None else wanted[:SHOWN]
     rest = len(wanted) - len(shown)
     note = EMPTY if not wanted else f"and {rest} more: plot(names=[...]) shows them" if rest else ""
-    style = drawing.Style(by_time=x == "time", smoothing=smoothing, log_scale=log_scale)
-    return drawing.draw([metrics[name] for name in shown], title, note, style)
+    style = figure.Style(by_time=x == "time", smoothing=smoothing, log_scale=log_scale)
+    return figure.draw([metrics[name] for name in shown], title, note, style)
 
 
 def _chosen(known: list[str], names: str | Sequence[str] | None) -> list[str]:

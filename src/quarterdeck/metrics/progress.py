@@ -20,8 +20,8 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, Count, UnixNs
 from quarterdeck.context import LOCAL, Context, current
-from quarterdeck.store.home import keep_out_of_git
-from quarterdeck.store.slots import Slots, read_slots
+from quarterdeck.store.paths import keep_out_of_git
+from quarterdeck.store.slot_file import Slots, read_slots
 
 __all__ = ["Bar", "progress", "read_progress"]
 

@@ -20,7 +20,7 @@ from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import Columns, Effort, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
 from quarterdeck.store.format import RunHeader
-from quarterdeck.store.lineage import ancestors
+from quarterdeck.store.resume_chain import ancestors
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]

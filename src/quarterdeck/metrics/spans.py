@@ -15,8 +15,8 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
-from quarterdeck.store.append import Appender
-from quarterdeck.store.home import keep_out_of_git
+from quarterdeck.store.append_file import Appender
+from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.spans import Span, spans_name
 
 __all__ = ["SpanFile", "span"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quarterdeck.metrics.buckets import Grid, Part, Records, between
-from quarterdeck.metrics.chain import Chain, Link
 from quarterdeck.metrics.reader import Columns, MetricFile
+from quarterdeck.metrics.resume_chain import Chain, Link
 
 if TYPE_CHECKING:
     from array import array

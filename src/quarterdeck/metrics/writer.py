@@ -12,7 +12,7 @@ from pathlib import Path
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
 from quarterdeck.metrics.format import Layout, definition, file_name
-from quarterdeck.store.home import keep_out_of_git
+from quarterdeck.store.paths import keep_out_of_git
 
 
 def path_of(context: Context) -> Path:

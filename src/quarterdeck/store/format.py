@@ -15,7 +15,7 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.bounds import Attempt, Count, LoadedStep, Rank, UnixNs, WorldSize
 from quarterdeck.protocol.messages import Outcome
-from quarterdeck.store.keeper import Keeper
+from quarterdeck.store.owner import Keeper
 
 __all__ = [
     "EVENTS",

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from quarterdeck import files
 from quarterdeck.bounds import RANK_DIGITS
-from quarterdeck.store.append import Appender
+from quarterdeck.store.append_file import Appender
 from quarterdeck.store.format import log_name
 
 OUTPUT = "output.bin"

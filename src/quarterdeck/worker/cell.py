@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from quarterdeck.checkpointing.problems import CheckpointError
+from quarterdeck.checkpointing.errors import CheckpointError
 from quarterdeck.errors import SHOWN_CHARS, RecoverableError, shortened, text_of
 from quarterdeck.protocol.messages import Outcome, RunCell
 from quarterdeck.worker.frames import give_back
@@ -51,7 +51,7 @@ def finish_saves(error: BaseException | None = None) -> None:
     """Checkpoints that are still being written belong to the run. Raises CheckpointError for one that could
     not be, where nothing else has gone wrong; else that is told on stderr.
     """
-    saving = sys.modules.get("quarterdeck.saving")  # what nobody has used need not be loaded
+    saving = sys.modules.get("quarterdeck.checkpointing.save")  # what nobody has used need not be loaded
     if saving is None:
         return
     try:

@@ -11,14 +11,14 @@ from typing import Any
 from quarterdeck.context import current
 from quarterdeck.decks.arguments import choose
 from quarterdeck.errors import KEPT_CHARS, NO_TEXT
-from quarterdeck.payload.culprit import name_culprit
-from quarterdeck.payload.loaders import receiving
-from quarterdeck.payload.memory import map_buffers, pack
-from quarterdeck.payload.pickler import dumps, load_function, loads
+from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
+from quarterdeck.transfer.pickle_diagnosis import name_culprit
+from quarterdeck.transfer.pickler import dumps, load_function, loads
+from quarterdeck.transfer.shared_buffers import map_buffers, pack
+from quarterdeck.transfer.unpickle import receiving
 from quarterdeck.worker.cell import finish_saves, outcome_of
 from quarterdeck.worker.frames import chain, give_back
-from quarterdeck.worker.helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text
 from quarterdeck.worker.shell import WorkerShell

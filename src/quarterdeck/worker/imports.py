@@ -25,7 +25,7 @@ LATER = (
     "torch.distributed.device_mesh",
     "torch.distributed.checkpoint",
     "quarterdeck.decks.arguments",
-    "quarterdeck.saving",
+    "quarterdeck.checkpointing.save",
 )
 """Imported lazily, by torch above all: 2-3 s at the first DDP() or optimizer of a worker that does not have
 them. What torch._dynamo needs stands before it, so that a request waits for one import and not for all.

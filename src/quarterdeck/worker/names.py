@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from quarterdeck.payload.memory import map_buffers, pack
-from quarterdeck.payload.pickler import TravelTable, dumps, loads
 from quarterdeck.protocol.messages import Owner, Payload
+from quarterdeck.transfer.pickler import TravelTable, dumps, loads
+from quarterdeck.transfer.shared_buffers import map_buffers, pack
 
 INJECTED = ("rank", "local_rank", "world_size", "device")
 _SHARED = (int, float, complex, str, bytes, tuple, frozenset, type(None))

@@ -27,7 +27,9 @@ import msgspec
 
 from quarterdeck.context import working_for
 from quarterdeck.errors import SHOWN_CHARS, shortened, text_of
-from quarterdeck.metrics import hooks, log, progress
+from quarterdeck.guard import guard_forks
+from quarterdeck.metrics import log, progress
+from quarterdeck.metrics.integrations import hooks
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import (
     CallFunction,
@@ -51,18 +53,17 @@ from quarterdeck.protocol.messages import (
     Started,
     Warm,
 )
-from quarterdeck.worker import output, setup, sources
+from quarterdeck.worker import environment, output, sources
 from quarterdeck.worker.cell import run_cell
 from quarterdeck.worker.frames import forget
 from quarterdeck.worker.function import call_function
-from quarterdeck.worker.guard import guard_forks
 from quarterdeck.worker.imports import import_next
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.names import Names
-from quarterdeck.worker.phases import Phases
-from quarterdeck.worker.place import context_of
+from quarterdeck.worker.run_context import context_of
+from quarterdeck.worker.run_monitor import Watch, Watcher
 from quarterdeck.worker.shell import WorkerShell
-from quarterdeck.worker.watch import Watch, Watcher
+from quarterdeck.worker.startup import Phases
 
 _IDLE_S = 0.5
 """Before a worker that nobody asks for anything imports what it may need."""
@@ -227,9 +228,9 @@ class _Worker:
         listen_fd = frame.fds.pop() if frame.fds else None  # the store owns it from here
         try:
             if join.fresh:
-                setup.take_over(join)
-            setup.export_rank(join)
-            device = setup.select_device(join.device)
+                environment.take_over(join)
+            environment.export_rank(join)
+            device = environment.select_device(join.device)
             with self.phases.joining(join.fresh):
                 joined = self.group.join(join, listen_fd)
         except BaseException as error:
@@ -272,7 +273,7 @@ class _Worker:
         if context.resumption is not None:
             context.resumption.loaded = watch.loaded
         with (
-            setup.environment(work.environ),
+            environment.environment(work.environ),
             self.group.cell(work.collective_timeout_s),
             working_for(context),
             self.watcher.watching(watch),
@@ -320,7 +321,7 @@ class _Worker:
                 if work.payload.names:
                     self.names.install(work.payload, memfd)
         if work.seed is not None:
-            setup.seed_everything(work.seed, self.rank)
+            environment.seed_everything(work.seed, self.rank)
 
     def _complete_outcome(self, outcome: Outcome) -> Outcome:
         output.flush_all(self.emitter)
@@ -362,7 +363,7 @@ class _Worker:
             close_fds(fds)
 
     def _fetch_error(self, name: str, error: Exception) -> str:
-        from quarterdeck.payload.culprit import name_culprit
+        from quarterdeck.transfer.pickle_diagnosis import name_culprit
 
         values = {name: self.names.namespace[name]}
         return f"it cannot be pickled: {name_culprit(values, self.names.namespace, error)}"

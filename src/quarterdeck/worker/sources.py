@@ -9,8 +9,8 @@ import inspect
 import linecache
 from typing import Any
 
-from quarterdeck.payload.sources import file_of
 from quarterdeck.protocol.messages import Payload
+from quarterdeck.transfer.sources import file_of
 from quarterdeck.worker.shell import WorkerShell
 
 

@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from quarterdeck.guard import die_with, dying_with_us
 from quarterdeck.protocol.channel import Channel, Frame, close_fds
 from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
-from quarterdeck.worker.guard import die_with, dying_with_us
 from quarterdeck.worker.imports import LATER
 
 _FIRST = ("torch", "torch.distributed", "IPython", "quarterdeck.worker.serve", "quarterdeck.worker.group")
@@ -224,7 +224,7 @@ def worker_main(parent_pid: int, guard_fd: int, fds: list[int]) -> None:
     faulthandler.register(signal.SIGUSR1, file=stacks_fd, all_threads=True, chain=False)
     import cloudpickle  # one that was not forked imports torch here: an import that hangs has a stack by now
 
-    from quarterdeck.worker.helper import spawn_helper
+    from quarterdeck.flyte.spawn_helper import spawn_helper
     from quarterdeck.worker.serve import serve
 
     spawn_helper(cloudpickle.dumps(serve), "", None, None, {"channel_fd": channel_fd})

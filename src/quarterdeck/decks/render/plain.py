@@ -36,7 +36,7 @@ def markdown(value: Any) -> str:
 
 
 def ipython_markdown(value: Any) -> str:
-    from quarterdeck.decks.words import Markdown
+    from quarterdeck.decks.text import Markdown
 
     return markdown(Markdown(str(value.data)))
 

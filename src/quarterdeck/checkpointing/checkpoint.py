@@ -1,0 +1,293 @@
+"""Checkpoints as they can be looked through: from their manifests alone, no tensor is read and nothing is
+unpickled. Pure; used by `run.checkpoints`, the browser, loading and pruning, in every process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import msgspec
+
+from quarterdeck import files
+from quarterdeck.checkpointing.errors import DamagedCheckpoint
+from quarterdeck.checkpointing.manifest import (
+    MANIFEST,
+    PINNED,
+    TENSORS,
+    Manifest,
+    TensorInfo,
+    Tensors,
+    unseal,
+)
+from quarterdeck.checkpointing.means import shares, with_later
+from quarterdeck.checkpointing.paths import step_of
+from quarterdeck.checkpointing.storage import Contents, Place, place_of
+from quarterdeck.errors import UsageError
+
+_READ_BYTES = 16 << 20
+
+
+class Checkpoint:
+    """One checkpoint, or a folder that should be one: then `valid` is False and `problem` says why.
+
+    What an invalid one's manifest cannot tell is as good as empty: step -1, no metrics.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        self._place = place
+        self.name = name
+        self._contents = place.contents(name)
+        self.problem = ""
+        try:
+            self.manifest = with_later(read_manifest(self._contents), self._contents)
+        except DamagedCheckpoint as error:
+            self.problem = str(error)
+            self.manifest = Manifest(0, _step(name), 0, {})
+
+    @property
+    def valid(self) -> bool:
+        """Its manifest is whole and all files are there, with the size it says. See `verify` for more."""
+        return not self.problem
+
+    @property
+    def step(self) -> int:
+        return self.manifest.step
+
+    @property
+    def epoch(self) -> int | float | None:
+        return self.manifest.epoch
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Each the mean over the ranks that gave it; see `shares`."""
+        return {name: float(value) for name, value in self.manifest.metrics.items()}
+
+    @property
+    def shares(self) -> dict[str, str]:
+        """Of the metrics that not all ranks gave, which did: {"loss": "mean of 2 of 4 ranks"}."""
+        return shares(self.manifest)
+
+    @cached_property
+    def hyperparameters(self) -> Any:
+        """As they were given to the save; see `hyperparameters.decode` for classes that are not here."""
+        from quarterdeck.checkpointing.hyperparameters import decode
+
+        return decode(msgspec.json.decode(self.manifest.hyperparameters))
+
+    @property
+    def path(self) -> str:
+        """Of its folder; a URL where it is not local."""
+        return self._contents.path
+
+    @property
+    def size_bytes(self) -> int:
+        return self.manifest.size_bytes
+
+    @property
+    def created_unix_ns(self) -> int:
+        return self.manifest.created_unix_ns
+
+    @property
+    def created(self) -> datetime:
+        return datetime.fromtimestamp(self.created_unix_ns / 1e9, UTC)
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """Name, shape, type and size of each; no tensor is read. Raises DamagedCheckpoint."""
+        return self.index.tensors
+
+    @cached_property
+    def index(self) -> Tensors:
+        name = self._data(TENSORS)
+        data = _read(self._contents, name)
+        return unseal(data, Tensors, f"{self.path}/{name}")
+
+    @property
+    def contents(self) -> Contents:
+        return self._contents
+
+    @property
+    def pinned(self) -> bool:
+        return self._contents.size(PINNED) is not None
+
+    def pin(self) -> None:
+        """Never prune it. Raises OSError."""
+        self._contents.mark(PINNED, True)
+
+    def unpin(self) -> None:
+        self._contents.mark(PINNED, False)
+
+    def delete(self) -> None:
+        """At once, for readers; one who has it open keeps it. UsageError if it is pinned."""
+        if self.pinned:
+            raise UsageError(f"{self.path} is pinned.", "Call its unpin() first.")
+        self._place.remove(self.name)
+
+    def verify(self) -> None:
+        """Read all of it and compare checksums. Raises DamagedCheckpoint naming the file that was altered."""
+        if self.problem:
+            raise DamagedCheckpoint(self.problem)
+        with self._contents.local() as folder:
+            check_files(folder, self.manifest, self.path)
+
+    def export(self, path: str | os.PathLike[str], trust: bool = False) -> Path:
+        """To one `.safetensors` or `.pt` file: see `export.export`."""
+        from quarterdeck.checkpointing.export import export
+
+        return export(self, path, trust)
+
+    def _data(self, name: str) -> str:
+        return f"{self.manifest.data}/{name}" if self.manifest.data else name
+
+    def __repr__(self) -> str:
+        if self.problem:
+            return f"Checkpoint({self.path!r}, invalid: {self.problem})"
+        shares = {name: f" ({share})" for name, share in self.shares.items()}
+        metrics = "".join(
+            f", {name}={value:.6g}{shares.get(name, '')}" for name, value in self.metrics.items()
+        )
+        return f"Checkpoint(step={self.step}{metrics}, {self.size_bytes / 1e6:,.1f} MB, {self.path!r})"
+
+
+class Checkpoints(Sequence[Checkpoint]):
+    """All in a folder, also the invalid ones, by step. As of when it was made."""
+
+    def __init__(self, folder: str | os.PathLike[str] | Place) -> None:
+        place = place_of(folder) if isinstance(folder, str | os.PathLike) else folder
+        self.path = place.path
+        found = (Checkpoint(place, name) for name in place.names())
+        self._all = sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
+
+    @property
+    def valid(self) -> list[Checkpoint]:
+        return [checkpoint for checkpoint in self._all if checkpoint.valid]
+
+    @property
+    def invalid(self) -> list[Checkpoint]:
+        return [checkpoint for checkpoint in self._all if not checkpoint.valid]
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        """The valid one of the highest step; None if there is none."""
+        return next((checkpoint for checkpoint in reversed(self._all) if checkpoint.valid), None)
+
+    def best(self, metric: str) -> Checkpoint | None:
+        """ "loss" is better when lower, "max:acc" when higher; of equals the later. None if there is no
+        checkpoint. Raises UsageError if there are, and none of them has a number for this metric.
+        """
+        name, _ = parse_metric(metric)
+        best = best_of(self.valid, metric)
+        if best is None and self.valid:
+            known = sorted({key for checkpoint in self.valid for key in checkpoint.metrics})
+            hint = (
+                f"They have: {', '.join(known)}."
+                if known
+                else "Give them: save_checkpoint(..., metrics={...})."
+            )
+            raise UsageError(f"No checkpoint in {self.path} has the metric {name!r}.", hint)
+        return best
+
+    def at(self, step: int) -> Checkpoint:
+        """Raises UsageError if there is none, naming the nearest."""
+        found = next((checkpoint for checkpoint in reversed(self._all) if checkpoint.step == step), None)
+        if found is None:
+            steps = sorted((c.step for c in self.valid), key=lambda known: abs(known - step))[:3]
+            near = (
+                f"The nearest: {', '.join(map(str, sorted(steps)))}." if steps else "There are none at all."
+            )
+            raise UsageError(f"There is no checkpoint of step {step} in {self.path}.", near)
+        return found
+
+    @overload
+    def __getitem__(self, index: int) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Checkpoint]: ...
+    def __getitem__(self, index: int | slice) -> Checkpoint | list[Checkpoint]:
+        return self._all[index]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self._all)} checkpoints in {self.path}", *(f"  {item!r}" for item in self._all[-10:])]
+        return "\n".join(lines)
+
+
+def best_of(checkpoints: Iterable[Checkpoint], metric: str) -> Checkpoint | None:
+    """None if none of them has a number for it."""
+    name, sign = parse_metric(metric)
+    able = [one for one in checkpoints if not math.isnan(one.metrics.get(name, math.nan))]
+    return min(able, key=lambda one: (sign * one.metrics[name], -one.step), default=None)
+
+
+def parse_metric(metric: str) -> tuple[str, float]:
+    """The name, and 1 if lower is better, -1 if higher is."""
+    kind, _, name = metric.rpartition(":")
+    if kind not in ("", "min", "max") or not name:
+        raise UsageError(
+            f"{metric!r} names no metric.", 'Write "loss" (lower is better) or "max:acc" (higher is).'
+        )
+    return name, -1.0 if kind == "max" else 1.0
+
+
+def read_manifest(contents: Contents) -> Manifest:
+    """Raises DamagedCheckpoint if it is not whole, or a file is not there as it says."""
+    manifest = unseal(_read(contents, MANIFEST), Manifest, MANIFEST)
+    prefix = f"{manifest.data}/" if manifest.data else ""
+    for name, file in manifest.files.items():
+        size = contents.size(prefix + name)
+        if size is None:
+            raise DamagedCheckpoint(f"its file {name} is missing, or is not a regular file")
+        if size != file.size_bytes:
+            raise DamagedCheckpoint(f"its file {name} has {size:,} bytes instead of {file.size_bytes:,}")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest, path: str, up_to_bytes: int | None = None) -> None:
+    """Compare checksums, of all files or of those that are not larger. Raises DamagedCheckpoint."""
+    for name, file in manifest.files.items():
+        if up_to_bytes is not None and file.size_bytes > up_to_bytes:
+            continue
+        try:
+            if _crc32(folder / manifest.data / name) != file.crc32:
+                raise DamagedCheckpoint(
+                    f"{path}/{name} was altered: its checksum does not fit. Nothing was loaded."
+                )
+        except OSError as error:
+            raise DamagedCheckpoint(f"{path}/{name} cannot be read: {error.strerror}") from None
+
+
+def _crc32(path: Path) -> int:
+    found = 0
+    descriptor = files.open_file(path.parent, path.name)
+    try:
+        while data := os.read(descriptor, _READ_BYTES):
+            found = zlib.crc32(data, found)
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _read(contents: Contents, name: str) -> bytes:
+    try:
+        return contents.read(name)
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"it has no {name}: it is no checkpoint, or was never completed") from None
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(f"its {name} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _step(name: str) -> int:
+    step = step_of(name)
+    return -1 if step is None else step

@@ -1,0 +1,129 @@
+"""Answers to `%workers status`, `stacks` and `doctor`: what is, without disturbing it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from quarterdeck.agent.placement import core_count
+from quarterdeck.agent.worker import Worker
+from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.coordinator.session import Session
+from quarterdeck.protocol.messages import Answer, Ask, RankStatus
+from quarterdeck.store.paths import home
+from quarterdeck.store.reader import folder_bytes
+
+_ERROR_BYTES = 2000
+
+
+async def answer(coordinator: Coordinator, request: Ask) -> Answer:
+    if request.what == "ping":
+        return Answer()
+    session = coordinator.session(request.session)
+    if request.what == "stacks":
+        return await _stacks(session)
+    return _doctor(coordinator, session) if request.what == "doctor" else _status(session)
+
+
+def group_line(session: Session, started: bool) -> str:
+    """ "2 workers started (gloo, cpu)." """
+    assert session.group is not None
+    n, plan = len(session.workers()), session.group.plan
+    verb = "started" if started else "were running already"
+    return f"{n} worker{'s' if n > 1 else ''} {verb} ({plan.backend}, {plan.device_type})."
+
+
+def stopped_line(n: int, starting: bool) -> str:
+    if n:
+        return f"{n} worker{'s' if n > 1 else ''} stopped."
+    return "The workers that were starting are ended." if starting else "There were no workers."
+
+
+def _status(session: Session) -> Answer:
+    if session.group is None:
+        return Answer(text=_state_words(session), facts={"state": session.state})
+    plan = session.group.plan
+    return Answer(
+        text=_state_words(session),
+        ranks=[_rank_status(session, worker) for worker in session.workers()],
+        facts={
+            "state": session.state,
+            "backend": plan.backend,
+            "start method": plan.start_method,
+            "incarnation": str(session.group.incarnation),
+        },
+    )
+
+
+def _state_words(session: Session) -> str:
+    if session.state == "none":
+        return "No workers yet. They start by themselves with the first %%distributed cell."
+    n = len(session.workers())
+    words = {"busy": f"running {session.holder}"}.get(session.state, session.state)
+    return f"{n} worker{'s' if n != 1 else ''}, {words}"
+
+
+def _rank_status(session: Session, worker: Worker) -> RankStatus:
+    memory, private = _memory_bytes(worker.pid)
+    state = "dead" if not worker.alive else "running" if worker.running else "idle"
+    return RankStatus(worker.rank, worker.pid, state, worker.device, len(worker.names), memory, private)
+
+
+def _memory_bytes(pid: int) -> tuple[int, int]:
+    """Proportional set size and private memory: what the worker costs, its share of common pages counted
+    fairly.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    return sizes.get("Pss", 0), sizes.get("Private_Dirty", 0) + sizes.get("Private_Clean", 0)
+
+
+async def _stacks(session: Session) -> Answer:
+    busy = [worker for worker in session.workers() if worker.alive and worker.running]
+    found = await asyncio.gather(*(worker.stacks(signal.SIGUSR1) for worker in busy))
+    stacks = {worker.rank: "" for worker in session.workers()}
+    stacks.update({worker.rank: stack for worker, stack in zip(busy, found, strict=True)})
+    return Answer(text=_state_words(session), stacks=stacks)
+
+
+def _doctor(coordinator: Coordinator, session: Session) -> Answer:
+    zygote = session.nursery.zygote(session.context)
+    ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
+    runs = home(session.context.environ, session.context.cwd)
+    facts = {
+        "python": f"{sys.version.split()[0]} ({sys.executable})",
+        "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
+        "zygote": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
+        "coordinator": f"pid {os.getpid()}, no open port",
+        "cores": str(core_count()),
+        "GPUs": str(ready.gpus) if ready else "not counted yet",
+        "session": _state_words(session),
+        "other sessions": ", ".join(sorted(coordinator.sessions.keys() - {session.name})) or "none",
+        "runs on their way": ", ".join(sorted(run.run_id for run in coordinator.runs)) or "none",
+        "run store": f"{runs} ({folder_bytes(runs) / 1e6:.1f} MB)",
+    }
+    errors = last_errors()
+    if errors:
+        facts["messages of our own processes"] = errors
+    return Answer(text=_state_words(session), facts=facts)
+
+
+def _zygote_words(level: str) -> str:
+    return {"": "importing torch", "torch": "ready, still importing DDP and torch.compile's parts"}.get(
+        level, "ready"
+    )
+
+
+def last_errors() -> str:
+    """What the coordinator and the zygote wrote to their standard error, an unnamed file of the kernel's."""
+    try:
+        size = os.fstat(2).st_size
+        return os.pread(2, _ERROR_BYTES, max(0, size - _ERROR_BYTES)).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

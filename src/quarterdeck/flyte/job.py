@@ -1,0 +1,158 @@
+"""A PyTorchJob in the fields of Flyte's plugin: its pods mean nothing here, its counts and deadline do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, cast
+
+from quarterdeck.flyte.rules import (
+    FLAG,
+    ConfigError,
+    Fixed,
+    a,
+    check,
+    check_keys,
+    given,
+    or_none,
+    refuse,
+    whole,
+)
+
+_RESOURCES = {"cpu": "CPU", "mem": "MEMORY", "gpu": "GPU", "ephemeral_storage": "EPHEMERAL_STORAGE"}
+
+
+class CleanPodPolicy(Enum):
+    """Which pods of a finished job the cluster removes. The values are the job spec's words."""
+
+    NONE = "CLEANPOD_POLICY_NONE"
+    RUNNING = "CLEANPOD_POLICY_RUNNING"
+    ALL = "CLEANPOD_POLICY_ALL"
+
+
+class RestartPolicy(Enum):
+    """When the cluster restarts a replica. The values are the job spec's words."""
+
+    ALWAYS = "RESTART_POLICY_ALWAYS"
+    FAILURE = "RESTART_POLICY_ON_FAILURE"
+    NEVER = "RESTART_POLICY_NEVER"
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """As in Flyte. `active_deadline_seconds` bounds the run here too, over all its attempts; the other three
+    concern a cluster's pods and jobs and have no effect on this machine.
+    """
+
+    clean_pod_policy: CleanPodPolicy | None = None
+    ttl_seconds_after_finished: int | None = None
+    active_deadline_seconds: int | None = None
+    backoff_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        pods = a(CleanPodPolicy, "CleanPodPolicy.ALL, .RUNNING or .NONE")
+        check(self, clean_pod_policy=or_none(pods), ttl_seconds_after_finished=or_none(whole(0)))
+        check(self, active_deadline_seconds=or_none(whole(1)), backoff_limit=or_none(whole(0)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job spec's `runPolicy`, without the fields that are None."""
+        return given(
+            cleanPodPolicy=self.clean_pod_policy and self.clean_pod_policy.value,
+            ttlSecondsAfterFinished=self.ttl_seconds_after_finished,
+            activeDeadlineSeconds=self.active_deadline_seconds,
+            backoffLimit=self.backoff_limit,
+        )
+
+
+POLICY = or_none(a(RunPolicy, "RunPolicy(active_deadline_seconds=600)"))
+
+
+@dataclass(frozen=True)
+class Master:
+    """Rank 0 of a `PyTorch` job. Its fields describe a pod and have no effect on this machine.
+
+    `requests` and `limits` are dicts such as {"cpu": "2", "mem": "2Gi"}, or Flyte's `Resources`.
+    """
+
+    image: str | None = None
+    requests: Any = field(default=None, hash=False)
+    limits: Any = field(default=None, hash=False)
+    restart_policy: RestartPolicy | None = None
+
+    def __post_init__(self) -> None:
+        _check_replica(self)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The other ranks of a `PyTorch` job: `replicas` of them; the other fields as in `Master`."""
+
+    image: str | None = None
+    requests: Any = field(default=None, hash=False)
+    limits: Any = field(default=None, hash=False)
+    replicas: int | None = None
+    restart_policy: RestartPolicy | None = None
+
+    def __post_init__(self) -> None:
+        _check_replica(self)
+        check(self, replicas=or_none(whole(0)))
+
+
+@dataclass(frozen=True)
+class PyTorch:
+    """A PyTorchJob of Flyte, run as 1 + `worker.replicas` processes on this node (Flyte runs it as one).
+
+    `num_workers` is Flyte's older word for `worker.replicas`: exactly one of the two is given.
+    """
+
+    master: Master = field(default_factory=Master)
+    worker: Worker = field(default_factory=Worker)
+    run_policy: RunPolicy | None = None
+    num_workers: int | None = None
+    increase_shared_mem: bool = True
+
+    def __post_init__(self) -> None:
+        check(self, master=a(Master, "Master()"), worker=a(Worker, "Worker(replicas=3)"))
+        check(self, run_policy=POLICY, num_workers=or_none(whole(0)), increase_shared_mem=FLAG)
+        if (self.num_workers is None) == (self.worker.replicas is None):
+            both = "both worker.replicas and num_workers" if self.num_workers is not None else "no workers"
+            raise ConfigError(f"PyTorch: {both} given.", "Write PyTorch(worker=Worker(replicas=3)).")
+
+    @property
+    def world_size(self) -> int:
+        """The master and its workers."""
+        workers = self.worker.replicas if self.num_workers is None else self.num_workers
+        return 1 + cast(int, workers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job spec that Flyte hands to a cluster."""
+        return given(
+            masterReplicas=_replica_spec(self.master, 1),
+            workerReplicas=_replica_spec(self.worker, self.world_size - 1),
+            runPolicy=self.run_policy and self.run_policy.to_dict(),
+        )
+
+
+def _check_replica(config: Master | Worker) -> None:
+    policy = a(RestartPolicy, "RestartPolicy.ALWAYS, .FAILURE or .NEVER")
+    check(config, image=or_none(a(str, 'a name, as in "train:1"')), restart_policy=or_none(policy))
+    for name in ("requests", "limits"):
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = given(**vars(value))
+        if value is not None and not isinstance(value, Mapping):
+            refuse(config, name, value, 'Write a dict, as in {"cpu": "2", "mem": "2Gi"}, or None.')
+        check_keys(config, name, value or {}, _RESOURCES)
+        object.__setattr__(config, name, None if value is None else Fixed(value))
+
+
+def _replica_spec(config: Master | Worker, replicas: int) -> dict[str, Any]:
+    amounts = {
+        name: [{"name": _RESOURCES[key], "value": str(amount)} for key, amount in wanted.items()]
+        for name, wanted in (("requests", config.requests), ("limits", config.limits))
+        if wanted
+    }
+    policy = config.restart_policy and config.restart_policy.value
+    return given(replicas=replicas, image=config.image, resources=amounts, restartPolicy=policy)

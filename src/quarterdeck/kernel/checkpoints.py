@@ -1,0 +1,76 @@
+"""`run.checkpoints` and `qd.checkpoints()`: a sequence that shows itself as the browser. For users; in the
+kernel.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.checkpointing.checkpoint import Checkpoints
+from quarterdeck.kernel import notebook as notebooks
+from quarterdeck.store.paths import home, homes
+from quarterdeck.views.checkpoints import location as scopes
+from quarterdeck.views.checkpoints import static_html
+from quarterdeck.views.checkpoints.index import Catalog
+from quarterdeck.views.checkpoints.location import Scope
+from quarterdeck.views.sink import Bundle
+
+
+class ListedCheckpoints(Checkpoints):
+    """Checkpoints of one run or of several, by step, those of the newest run last; also the invalid ones. As
+    of when it was made. In a notebook it shows itself as the checkpoint browser, which goes on following the
+    folders.
+
+    `[-1]`, `.latest`, `.best("loss")`, `.best("max:accuracy")`, `.at(step)`.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._catalog = Catalog(scope)
+        self._catalog.refresh()
+        self.path = scope.where
+        self._all = [one for album in reversed(self._catalog.albums) for one in reversed(album.checkpoints)]
+
+    def show(self) -> None:
+        """The live browser, and beside it the table that a saved notebook keeps."""
+        sink = notebooks.current().new_sink()
+        view = sink.checkpoints_view(self._scope) if sink.live else None
+        if view is not None:
+            sink.show(view, {}, "")
+        sink.show(self._repr_mimebundle_(), {}, "")
+
+    def _ipython_display_(self) -> None:
+        if not notebooks.loaded():
+            raise NotImplementedError  # IPython shows the table then
+        self.show()
+
+    def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        groups = [self._catalog.group(album) for album in self._catalog.albums]
+        return static_html.of(groups, self.path)
+
+    def __repr__(self) -> str:
+        return str(self._repr_mimebundle_()["text/plain"])
+
+
+def checkpoints(path: str | os.PathLike[str] | None = None) -> ListedCheckpoints:
+    """All checkpoints of the runs in this folder's store, or those in a folder (or behind an fsspec URL).
+
+    A sequence with `.latest` and `.best("loss")`, each item with `step`, `metrics`, `path`, `valid`; nothing
+    but manifests is read. As the last value of a cell it shows itself as the checkpoint browser. UsageError
+    if there is no such folder.
+    """
+    if path is None:
+        return ListedCheckpoints(scopes.of_store(_homes()))
+    return ListedCheckpoints(scopes.of_folder(path))
+
+
+def named(text: str) -> ListedCheckpoints:
+    """`%checkpoints [RUN|PATH]`."""
+    places = _homes()
+    return ListedCheckpoints(scopes.named(text, places) if text else scopes.of_store(places))
+
+
+def _homes() -> list[Path]:
+    return homes(home(dict(os.environ), os.getcwd()))

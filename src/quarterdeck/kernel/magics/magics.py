@@ -1,0 +1,184 @@
+"""`%%distributed`, `%%rank`, `%workers`, `%push`, `%pull` and `%checkpoints`: parse the line, call the
+session, show what comes back.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+
+from quarterdeck.errors import RunInterrupted, UsageError
+from quarterdeck.kernel import checkpoints
+from quarterdeck.kernel import notebook as notebooks
+from quarterdeck.kernel.magics import debug, options, tables
+from quarterdeck.kernel.run import Run
+from quarterdeck.kernel.session import CellOptions
+from quarterdeck.kernel.sessions import calls_of
+from quarterdeck.kernel.submit import run_blocking, submit_cell
+from quarterdeck.present.failure import failure
+from quarterdeck.protocol.messages import Control, RunCell
+from quarterdeck.transfer.names import CellNames, analyse
+from quarterdeck.views.cell.cell import CellView
+
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+
+def _stoppable(magic: Magic) -> Magic:
+    """An interrupt is one line, wherever in our code it came."""
+
+    @functools.wraps(magic)
+    def stoppable(*arguments: Any) -> Any:
+        try:
+            return magic(*arguments)
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt:
+            raise RunInterrupted(f"stopped by you in `%{magic.__name__}`") from None
+
+    return cast(Magic, stoppable)
+
+
+@magics_class
+class QuarterdeckMagics(Magics):
+    """The line and cell magics. One instance per kernel, made by `load_ipython_extension`."""
+
+    shell: Any
+
+    @cell_magic
+    @_stoppable
+    def distributed(self, line: str, cell: str = "") -> Run | None:
+        asked = options.distributed_parser().parse_line(line)
+        return self._cell("%%distributed", asked, cell)
+
+    @cell_magic
+    @_stoppable
+    def rank(self, line: str, cell: str = "") -> Run | None:
+        asked = options.rank_parser().parse_line(line)
+        return self._cell("%%rank", asked, cell)
+
+    @line_magic
+    @_stoppable
+    def workers(self, line: str) -> None:
+        asked = options.workers_parser().parse_line(line)
+        session = calls_of(asked.session)
+        if asked.verb in ("status", "stacks", "doctor"):
+            tables.show(self.shell, asked.verb, session.ask(asked.verb))
+            return
+        text, notices = session.control(Control(action=asked.verb, spec=options.group_spec(asked)))
+        print("\n".join(filter(None, [*notices, text])))
+
+    @line_magic
+    @_stoppable
+    def push(self, line: str) -> None:
+        asked = options.push_parser().parse_line(line)
+        with notebooks.cell_view() as view:
+            replaced = calls_of(asked.session).push(asked.names, asked.ranks, view)
+            for name, what in replaced.items():
+                view.notice(f"`{name}`: replaced the workers' own ({what}).")
+
+    @line_magic
+    @_stoppable
+    def pull(self, line: str) -> None:
+        asked = options.pull_parser().parse_line(line)
+        target = options.pull_target(asked)
+        with notebooks.cell_view() as view:
+            value = calls_of(asked.session).pull(asked.name, target, asked.rank, view)
+        self.shell.user_ns[target] = value
+
+    @line_magic
+    def checkpoints(self, line: str) -> None:
+        asked = options.checkpoints_parser().parse_line(line)
+        checkpoints.named(asked.place).show()
+
+    # ---- cells
+
+    def _cell(self, magic: str, asked: Namespace, cell: str) -> Run | None:
+        """The Run of a background cell, if the user gave it no name."""
+        if not cell.strip():
+            raise UsageError(f"{magic} has no code under it.", "Write the code on the lines after the magic.")
+        options.check_together(magic, asked)
+        number = cell_number(self.shell)
+        names, plain = self._analyse(cell, number)
+        wanted = options.cell_options(asked)
+        if asked.debug:
+            debug.run(self.shell, cell, number, wanted)
+            return None
+        code = RunCell(code=cell, number=number, plain=plain)
+        run = self._started(code, names, wanted, asked)
+        if asked.as_ and run is not None:
+            self.shell.user_ns[asked.as_] = run
+        return run if (asked.background or wanted.detach) and not asked.as_ else None
+
+    def _started(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
+        """Run it, or send it on its way."""
+        try:
+            if options.closed_by(asked):
+                awaited = not (asked.background or wanted.detach)
+                run = submit_cell(code, names, wanted, asked.session, awaited)
+                if awaited:
+                    if asked.as_:
+                        self.shell.user_ns[asked.as_] = run
+                    run_blocking(run)
+                return run
+            if asked.background:
+                return calls_of(asked.session).submit_cell(code, names, wanted, _new_view())
+            return self._run_cell(code, names, wanted, asked)
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
+            raise RunInterrupted("stopped by you while the cell was sent to the workers") from None
+
+    def _run_cell(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
+        session = calls_of(asked.session)
+        with notebooks.cell_view() as view:
+            finished, world_size = session.run_cell(code, names, wanted, view)
+        run = session.last_run() if asked.as_ else None
+        error = failure(finished, self.shell.user_ns.__contains__, wanted.timeout_s, world_size)
+        if error is not None:
+            if run is not None:
+                self.shell.user_ns[asked.as_] = run
+            raise error from None
+        return run
+
+    def _analyse(self, cell: str, number: int) -> tuple[CellNames, bool]:
+        """Names of the cell, and whether it is plain Python. A syntax error is found here, before anything
+        starts, with the notebook's line number.
+        """
+        transformed = "\n" + self.shell.transform_cell(cell)
+        try:
+            compile(
+                transformed, f"Cell In[{number}]", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            )
+        except SyntaxError as error:
+            raise UsageError(_syntax_words(error, number)) from None
+        return analyse(transformed), transformed.rstrip() == f"\n{cell}".rstrip()
+
+
+def _new_view() -> CellView:
+    return CellView(notebooks.current().new_sink())
+
+
+def cell_number(shell: Any) -> int:
+    """Of the cell that runs: newer IPython counts `execution_count` up before it, older ones after it."""
+    return len(shell.history_manager.input_hist_raw) - 1
+
+
+def _syntax_words(error: SyntaxError, number: int) -> str:
+    line = (error.text or "").rstrip("\n")
+    caret = " " * max(0, (error.offset or 1) - 1) + "^"
+    where = f"Cell In[{number}], line {error.lineno}"
+    kind = type(error).__name__
+    return f"{kind}: {error.msg}\n  {where}\n    {line}\n    {caret}\nNothing was run on the workers."
+
+
+QuarterdeckMagics.distributed.__doc__ = options.distributed_parser().format_help()
+QuarterdeckMagics.rank.__doc__ = options.rank_parser().format_help()
+QuarterdeckMagics.workers.__doc__ = options.workers_parser().format_help()
+QuarterdeckMagics.push.__doc__ = options.push_parser().format_help()
+QuarterdeckMagics.checkpoints.__doc__ = options.checkpoints_parser().format_help()
+QuarterdeckMagics.pull.__doc__ = options.pull_parser().format_help()

@@ -1,0 +1,71 @@
+"""What the client needs of the process that the user works in: a notebook's kernel, or a script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from quarterdeck.protocol.messages import KernelContext
+from quarterdeck.views.cell.cell import CellView
+from quarterdeck.views.sink import PrintSink, Sink
+
+
+@dataclass
+class Notebook:
+    """Its namespace is read and never written; `hidden` are names in it that are not the user's."""
+
+    namespace: dict[str, Any]
+    hidden: set[str] = field(default_factory=set)
+    compile_cache: Any = None
+    """IPython's, which knows the cell number of a function's code."""
+    new_sink: Callable[[], Sink] = PrintSink
+    """For the outputs of the cell that runs now."""
+    cell_number: Callable[[], int] = lambda: 0
+
+    def context(self) -> KernelContext:
+        """What a new group takes over from this process."""
+        return KernelContext(
+            environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path), notebook=self.file()
+        )
+
+    def file(self) -> str:
+        """The notebook's path as the server or the editor tells it, or the script's."""
+        found = (
+            self.namespace.get("__vsc_ipynb_file__")
+            or os.environ.get("JPY_SESSION_NAME")
+            or self.namespace.get("__file__")
+        )
+        return str(found or "")
+
+
+_current: Notebook | None = None
+
+
+def use(notebook: Notebook | None) -> None:
+    """Called when the extension is loaded, with its notebook, and when it is unloaded."""
+    global _current
+    _current = notebook
+
+
+def loaded() -> bool:
+    """Whether this is a notebook with the extension in it."""
+    return _current is not None
+
+
+def current() -> Notebook:
+    """The loaded extension's, else the script that runs."""
+    return _current or Notebook(vars(sys.modules["__main__"]))
+
+
+@contextmanager
+def cell_view() -> Iterator[CellView]:
+    """A view for the cell that runs now, which shows everything at the end, however that comes."""
+    view = CellView(current().new_sink())
+    try:
+        yield view
+    finally:
+        view.finish()

@@ -1,0 +1,129 @@
+"""`qd.runs()`: the history of runs, of this kernel and of those before it. For users; reads the run store."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args, overload
+
+from quarterdeck.errors import UsageError
+from quarterdeck.kernel import run_registry
+from quarterdeck.kernel.run import Run
+from quarterdeck.store.format import TERMINAL, RunState
+from quarterdeck.store.paths import home, homes
+from quarterdeck.store.reader import StoredRun, delete, list_runs
+from quarterdeck.views.run import runs_html
+
+_SHOWN = 20
+_STATES: tuple[str, ...] = get_args(RunState)
+
+
+class Runs(Sequence[Run]):
+    """Runs, newest first, as they were when it was made. Shows itself as a table.
+
+    `runs[0]` is the newest; `runs["name"]` the newest with that name, or the run of that id. KeyError if none
+    has it.
+    """
+
+    def __init__(self, stored: Sequence[StoredRun], shown: int = _SHOWN, of: int = 0) -> None:
+        """`of`: how many there were to choose from."""
+        self._stored = list(stored)
+        self._shown = shown
+        self._of = of or len(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Run: ...
+    @overload
+    def __getitem__(self, which: slice) -> Runs: ...
+    def __getitem__(self, which: int | str | slice) -> Run | Runs:
+        if isinstance(which, slice):
+            return Runs(self._stored[which], self._shown)
+        if isinstance(which, int):
+            return run_registry.of(self._stored[which])
+        found = next((s for s in self._stored if which in (s.run_id, s.header.name, s.header.title)), None)
+        if found is None:
+            names = sorted({s.header.name or s.header.title for s in self._stored})
+            near = difflib.get_close_matches(which, names, n=1, cutoff=0.5)
+            raise KeyError(f"no run is called {which!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        return run_registry.of(found)
+
+    def __iter__(self) -> Iterator[Run]:
+        return map(run_registry.of, self._stored)
+
+    def filter(self, name: str | None = None, state: str | None = None, notebook: str | None = None) -> Runs:
+        """Those with this name (or title), in this state, of this notebook (its path, or the end of it).
+        UsageError for a state that there is not.
+        """
+        if state is not None and state not in _STATES:
+            raise UsageError(f"No run is ever {state!r}.", f"States are {', '.join(_STATES)}.")
+        chosen = [s for s in self._stored if _matches(s, name, state, notebook)]
+        return Runs(chosen, self._shown, self._of)
+
+    def prune(self, keep: int | None = None, older_than: timedelta | float | None = None) -> list[str]:
+        """Delete runs that are over, and return their ids: all but the newest `keep`, those that ended more
+        than `older_than` ago (seconds, or a timedelta); with both, those that both would delete.
+        """
+        if keep is None and older_than is None:
+            raise UsageError(
+                "Say which runs may go: `prune(keep=20)`, or `prune(older_than=timedelta(days=30))`."
+            )
+        if keep is not None and keep < 0:
+            raise UsageError(f"{keep} runs cannot be kept: write 0 or more.")
+        limit_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        deleted = []
+        for stored in self._stored[keep or 0 :]:
+            if stored.state in TERMINAL and (limit_s is None or _age_s(stored) > limit_s):
+                with suppress(ValueError):  # somebody else has deleted it meanwhile
+                    delete(stored)
+                    deleted.append(stored.run_id)
+        gone = set(deleted)
+        self._stored = [stored for stored in self._stored if stored.run_id not in gone]
+        return deleted
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return runs_html.history(self._stored[: self._shown], len(self._stored), self._of)
+
+    def __repr__(self) -> str:
+        return self._repr_mimebundle_()["text/plain"]
+
+
+def runs(
+    name: str | None = None,
+    *,
+    state: str | None = None,
+    notebook: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+    limit: int = _SHOWN,
+) -> Runs:
+    """The runs in the store of this folder, newest first; `home` names another store (a `.quarterdeck`
+    folder).
+
+    `name`, `state` and `notebook` filter, as `Runs.filter` does; `limit` rows are shown (all are there).
+    """
+    places = [Path(home)] if home is not None else homes(_home())
+    return Runs(list_runs(places), limit).filter(name, state, notebook)
+
+
+def _home() -> Path:
+    return home(dict(os.environ), os.getcwd())
+
+
+def _matches(stored: StoredRun, name: str | None, state: str | None, notebook: str | None) -> bool:
+    header = stored.header
+    return (
+        (name is None or name in (header.name, header.title, stored.run_id))
+        and (state is None or stored.state == state)
+        and (notebook is None or header.notebook.endswith(notebook))
+    )
+
+
+def _age_s(stored: StoredRun) -> float:
+    return time.time() - (stored.ended_unix_ns or stored.created_unix_ns) / 1e9

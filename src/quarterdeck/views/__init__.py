@@ -1,0 +1,11 @@
+"""The kernel's half of what a notebook's page shows.
+
+    cell/         what stands under a running cell: merged output of the ranks, how it failed, a picture
+    run/          a run as messages for the live view, read from the run store as it grows
+    checkpoints/  the same for the checkpoint browser
+    sink          where outputs go
+    comm          the line to the page, with `run.widget` and `checkpoints.widget`: only these know anywidget,
+                  and are imported when the first view is shown, as that takes a moment
+
+The browser's half lies in `labextension/`.
+"""

@@ -1,0 +1,123 @@
+"""The live view of a run: an anywidget, and the thread that tells it what is new. Made by the magics' sink.
+
+The browser's half asks (`views.run.messages`), in whatever thread the kernel serves its comms; the thread
+sends what has changed, 20 times a second at most, while the run goes on and somebody looks.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import msgspec
+import traitlets
+
+from quarterdeck.views.comm import BUNDLE, hear_at_once
+from quarterdeck.views.run.curve_stream import Sent
+from quarterdeck.views.run.feed import Feed
+from quarterdeck.views.run.messages import Alive, Stop, Sync, ToKernel, WantRuns
+from quarterdeck.views.sink import Control
+
+_TICK_S = 0.05
+_UNHEARD_S = 1.0
+"""Between two whole pictures to a view that has not answered yet: many kernels and pages cannot be heard
+while a cell runs. They become rarer with time."""
+_UNHEARD_SHARE = 0.1
+_NOBODY_S = 180.0
+"""Of silence from all views, after which nobody is taken to look."""
+
+
+class RunView(anywidget.AnyWidget):
+    """The model of one run's views: nothing but a line to the browser, so nothing of it is worth saving."""
+
+    _esm = BUNDLE
+    beside_output = traitlets.Bool(True).tag(sync=True)
+    """What the ranks write is shown beside it already."""
+
+    def __init__(self, folder: Path, control: Control, beside_output: bool = True) -> None:
+        super().__init__(beside_output=beside_output)
+        hear_at_once(self.comm)
+        self._line = _Line(folder, control, self._tell)
+        self.on_msg(self._line.take)
+
+    def _tell(self, sent: Sequence[Sent]) -> None:
+        for message, buffer in sent:
+            content, buffers = msgspec.to_builtins(message), [buffer] if buffer else None
+            try:
+                self.send(content, buffers)
+            except UnicodeEncodeError:  # a metric's name may hold what UTF-8 cannot
+                text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+                self.send(json.loads(text), buffers)
+
+
+class _Line:
+    """Between one run and its views."""
+
+    def __init__(self, folder: Path, control: Control, send: Callable[[Sequence[Sent]], None]) -> None:
+        self._folder, self._control, self._send = folder, control, send
+        self._feed: Feed | None = Feed(folder, control)
+        self._heard_s = 0.0
+        self._hears = False
+        """Messages of the page come while a cell runs: then only silence means that nobody looks."""
+        self._paused = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._tell, name="quarterdeck-view", daemon=True).start()
+
+    def take(self, _widget: object, content: Any, _buffers: object) -> None:
+        """A message of the browser. What is none of ours is passed over: a newer bundle may ask more."""
+        try:
+            request = msgspec.convert(content, ToKernel)
+        except msgspec.ValidationError:
+            return
+        self._heard_s = time.monotonic()
+        self._hears = self._hears or threading.current_thread() is not threading.main_thread()
+        if isinstance(request, Stop):
+            self._control.stop()
+            return
+        if self._paused or isinstance(request, Sync):
+            self._answer(Sync())
+        if not isinstance(request, (Sync, Alive)):
+            self._answer(request)
+
+    def _answer(self, request: ToKernel) -> None:
+        feed = self._feed or _reopened(self._folder, self._control)
+        if isinstance(request, WantRuns):  # reads many runs, meanwhile the news go on
+            self._send(feed.answer(request))
+            return
+        with self._lock:
+            self._send(feed.answer(request))
+            self._paused = self._paused and not isinstance(request, Sync)
+
+    def _tell(self) -> None:
+        """The thread, to the end of the run."""
+        whole_s = began_s = time.monotonic()
+        while (feed := self._feed) is not None:
+            time.sleep(_TICK_S)
+            now = time.monotonic()
+            self._paused = self._paused or (self._hears and now - self._heard_s > _NOBODY_S)
+            wait_s = max(_UNHEARD_S, _UNHEARD_SHARE * (now - began_s))
+            unheard = not self._heard_s and now - whole_s >= wait_s
+            whole_s = now if unheard else whole_s
+            with suppress(Exception), self._lock:  # a page that cannot be reached ends nothing here
+                if unheard:
+                    self._send(feed.whole())
+                news = feed.news()
+                if news and not self._paused:
+                    self._send(news)
+            if feed.over:
+                self._feed = None
+
+
+@lru_cache(maxsize=1)
+def _reopened(folder: Path, control: Control) -> Feed:
+    """A run that is over, from the store again. Kept while no other is asked of: zooms come in rows."""
+    feed = Feed(folder, control)
+    feed.whole()
+    return feed
