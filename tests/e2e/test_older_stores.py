@@ -20,11 +20,12 @@ import pytest
 import quarterdeck as qd
 from conftest import fresh_notebook
 from fixtures.make_store import ARCHIVE, EXPECTED, described
-from harness import Notebook
-from quarterdeck.checkpointing.folder import FolderCheckpoint
 from quarterdeck.metrics.progress import read_progress
+from quarterdeck.renamed import module_today
+from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 from quarterdeck.store.results import read_result
 from quarterdeck.store.spans import read_spans
+from support.notebook import Notebook
 
 STATES = {
     "seen-failed": "failed",
@@ -47,7 +48,7 @@ STATES = {
 """Newest first."""
 
 # Results are pickles, which name quarterdeck's own classes and functions by module path. Each of these names
-# is in results that users have: where what it names moves, the old module stays and has the name still. A
+# is in results that users have: where what it names moves, `quarterdeck.renamed` tells where it went. A
 # value's class must also take the attributes that it had then.
 NAMED = [
     # module                             names                                  stored with
@@ -318,7 +319,7 @@ def test_the_table_has_all_names_by_which_results_are_stored(project: Path) -> N
 @pytest.mark.parametrize("module", sorted({module for module, _ in NAMED + NOT_STORED_HERE}))
 def test_the_names_of_stored_values_can_still_be_imported(module: str) -> None:
     names = " ".join(names for of, names in NAMED + NOT_STORED_HERE if of == module).split()
-    imported = importlib.import_module(module)
+    imported = importlib.import_module(module_today(module))
     missing = [name for name in names if not hasattr(imported, name)]
     assert not missing, f"{module} has no {missing}: results that users have could not be loaded"
 
@@ -338,7 +339,7 @@ def test_the_classes_in_hyperparameters_are_found_once_they_have_been_used(older
         older.ok(f"""
 import sys
 used = [getattr(qd, name) for name in {names.split()}]
-assert used == [vars(sys.modules[{module!r}])[name] for name in {names.split()}]
+assert used == [vars(sys.modules[{module_today(module)!r}])[name] for name in {names.split()}]
 """)
 
 

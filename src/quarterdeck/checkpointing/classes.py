@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from inspect import getattr_static
 from typing import Any
 
+from quarterdeck.renamed import module_today
+
 _FACTORIES = (list, dict, set, tuple)
 """Default factories that run nothing of the class's own."""
 
@@ -92,7 +94,7 @@ def build(kind: str, class_name: str, fields: Mapping[str, Any]) -> object | Non
 def find(class_name: str) -> type | None:
     """The class "module:Outer.Inner", if its module is imported and has it. Imports and runs nothing."""
     module_name, _, qualname = class_name.partition(":")
-    module = sys.modules.get(module_name)
+    module = sys.modules.get(module_today(module_name))
     if not issubclass(type(module), types.ModuleType):
         return None
     names: Mapping[str, Any] = object.__getattribute__(module, "__dict__")

@@ -22,6 +22,7 @@ import cloudpickle
 
 from quarterdeck.errors import text_of
 from quarterdeck.modes import without_inference_mode
+from quarterdeck.renamed import module_today
 from quarterdeck.transfer import unpickle
 from quarterdeck.transfer.identity import TravelTable
 from quarterdeck.transfer.references import global_names, is_filled
@@ -75,7 +76,7 @@ def loads(
     Raises `travel.Gone` for a reference to an object that has died meanwhile, and what unpickling raises.
     """
     with unpickle.receiving(namespace, table), without_inference_mode(), _NoExit("unpickled"):
-        imports, values = pickle.loads(data, buffers=buffers)
+        imports, values = _Reader(io.BytesIO(data), buffers=buffers).load()
         unpickle.import_modules(imports)
     result: dict[str, object] = values
     return result
@@ -97,6 +98,13 @@ def dumps_function(function: Callable[..., Any], namespace: dict[str, object]) -
     with _NoExit("pickled"):
         pickler.dump(function)
     return Pickled(file.getvalue(), pickler.buffers)
+
+
+class _Reader(pickle.Unpickler):
+    """Also of values that an earlier version has stored."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(module_today(module), name)
 
 
 class _NoExit:

@@ -1,7 +1,7 @@
 """What a payload's pickle stream calls while it loads: in a worker, or in the kernel for a pulled value.
 
 The functions that concern tensors import torch; the others do not. Their names are part of the stream,
-which never outlives one pair of processes of the same version.
+and so of every stored value: one that is renamed or moved is found by its old name through `renamed`.
 """
 
 from __future__ import annotations
