@@ -30,7 +30,7 @@ COMMAND = "python labextension/make_protocol.py"
 def struct_types(messages: ModuleType) -> list[type]:
     """All messages and their parts, in the order of the Python module."""
     found = [item for item in vars(messages).values() if inspect.isclass(item)]
-    own = [item for item in found if item.__module__ == messages.__name__]
+    own = [item for item in found if item.__module__ in (messages.__name__, "quarterdeck.protocol.messages")]
     return [item for item in own if issubclass(item, msgspec.Struct) and item not in BASES]
 
 

@@ -115,11 +115,11 @@ const LINES = {
 
 const FAULTS = [
   {
-    title: "ValueError on rank 1: Expected input batch_size (21) to match target batch_size (24).", detail: "14:26:37, attempt 2, step 1,342",
-    ranks: [1], attempt: 1, root: true, evidence: ["Values on rank 1: xb float32 (21, 3, 224, 224), yb int64 (24,)"],
+    code: "ValueError", title: "ValueError on rank 1: Expected input batch_size (21) to match target batch_size (24).", detail: "14:26:37, attempt 2, step 1,342",
+    ranks: [1], root: true, evidence: [{ label: "Values on rank 1", text: "xb float32 (21, 3, 224, 224), yb int64 (24,)" }],
     traceback: 'Traceback (most recent call last):\n  File "cell [12]", line 14, in train_epoch\n  File "cell [11]", line 9, in train_step\n    loss = F.cross_entropy(model(xb), yb, label_smoothing=0.1)\nValueError: Expected input batch_size (21) to match target batch_size (24).',
   },
-  { title: "rank 2 was killed by SIGKILL, most likely by the OOM killer", detail: "14:26:19, attempt 1, step 1,204", ranks: [2], attempt: 0, root: false, traceback: "", evidence: ["Memory at the kill: 31.9 of 32.0 GiB in the cgroup"] },
+  { code: "", title: "Earlier: rank 2 was killed by SIGKILL: by the kernel's out-of-memory killer", detail: "14:26:19, attempt 1, step 1,204", ranks: [2], root: false, traceback: "", evidence: [{ label: "Peak memory", text: "31.9 GiB" }, { label: "Its last output", text: "epoch 3\nloader read took 41 ms" }] },
 ];
 
 const many = {};

@@ -1,32 +1,11 @@
-/** A fault's headline, its evidence in two columns, and the report as plain text. Pure: no DOM. Called by faults.ts. */
+/** A fault's title in parts, its traceback in parts, and the report as plain text. Pure: no DOM. Called by faults.ts. */
 
 import type { Fault } from "./protocol";
 
-export interface Evidence {
-  readonly label: string;
-  readonly text: string;
-}
-
-/** "Earlier: ..." and "Also: ..." stand before what is not the root cause. */
-export function headline(fault: Fault, root: Fault | undefined): string {
-  if (root === undefined || fault === root) return fault.title;
-  const word = fault.attempt < root.attempt ? "Earlier" : "Also";
-  return `${word}: ${fault.title.replace(/^(Ranks?|The) /, (found) => found.toLowerCase())}`;
-}
-
-/** A headline's parts, in turn outside and inside code: the name of an exception is code. */
-export function headlineParts(text: string): [before: string, code: string, after: string] {
-  const found = /^((?:Earlier: |Also: )?)([A-Za-z_][\w.]*)( on ranks? \d.*)$/s.exec(text);
-  const [, before = "", code = "", after = ""] = found ?? [];
-  return found === null ? [text, "", ""] : [before, code, after];
-}
-
-/** An item "Label: text" in two; an item without a label stands below the label of the one before. */
-export function evidence(items: readonly string[]): Evidence[] {
-  return items.map((item, at) => {
-    const [, label = "", text = ""] = /^([A-Z][^:\n]{0,39}): +(.+)$/s.exec(item) ?? [];
-    return label === "" ? { label: at === 0 ? "Evidence" : "", text: item } : { label, text };
-  });
+/** A title's parts, in turn outside and inside code: the name of an exception is code. */
+export function titleParts({ title, code }: Fault): [before: string, code: string, after: string] {
+  const at = code === "" ? -1 : title.indexOf(code);
+  return at < 0 ? [title, "", ""] : [title.slice(0, at), code, title.slice(at + code.length)];
 }
 
 /** Text of a traceback, or frames of libraries in a row: those are folded under `summary`. */
@@ -55,12 +34,11 @@ export function traceParts(text: string): TracePart[] {
 }
 
 export function report(faults: readonly Fault[]): string {
-  const root = rootOf(faults);
   const one = (fault: Fault, at: number): string =>
     [
-      `${at + 1}. ${headline(fault, root)}`,
+      `${at + 1}. ${fault.title}`,
       fault.detail,
-      fault.evidence.join("\n"),
+      fault.evidence.map(({ label, text }) => `${label}: ${text}`).join("\n"),
       fault.traceback.replace(/\n+$/, ""),
     ]
       .filter((part) => part !== "")

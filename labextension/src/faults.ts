@@ -1,7 +1,7 @@
 /** What went wrong, root cause first; the rest folded. Made by the view; fed with the faults of every `State`. */
 
 import { fill, h } from "./dom";
-import { evidence, headline, headlineParts, report, rootOf, traceParts } from "./fault_words";
+import { report, rootOf, titleParts, traceParts } from "./fault_words";
 import type { TracePart } from "./fault_words";
 import { icon } from "./icons";
 import type { Panel } from "./panel";
@@ -37,12 +37,12 @@ function section(
   faults: readonly Fault[],
   opened: Set<string>,
 ): HTMLElement {
-  const title = h("span", { class: "qd-ft-title" }, ...titleOf(headline(fault, root)));
+  const title = h("span", { class: "qd-ft-title" }, ...titleOf(fault));
   const badge = h("span", { class: fault === root ? "qd-ft-num qd-ft-root" : "qd-ft-num" }, at + 1);
   const rest = body(fault);
   if (fault === root) rest.push(acts(faults));
   const open = fault === root || rest.length === 0;
-  const key = `${fault.attempt} ${fault.title}`;
+  const key = `${fault.detail} ${fault.title}`;
   const shown = open ? h("div", { class: "qd-ft-body" }, title, ...rest) : folded(key, title, rest, opened);
   return h("section", { class: "qd-ft-one" }, badge, shown);
 }
@@ -58,8 +58,8 @@ function folded(key: string, title: HTMLElement, rest: HTMLElement[], opened: Se
   return h("details", props, h("summary", null, icon("chevronRight", true), title), ...rest);
 }
 
-function titleOf(text: string): (string | HTMLElement)[] {
-  const [before, code, after] = headlineParts(text);
+function titleOf(fault: Fault): (string | HTMLElement)[] {
+  const [before, code, after] = titleParts(fault);
   return code === "" ? [before] : [before, h("code", { class: "qd-m" }, code), after];
 }
 
@@ -95,7 +95,7 @@ function of({ ranks }: Fault): (string | HTMLElement)[] {
 }
 
 function list(fault: Fault): HTMLElement {
-  const rows = evidence(fault.evidence).flatMap(({ label, text }) => [h("dt", null, label), h("dd", null, text)]);
+  const rows = fault.evidence.flatMap(({ label, text }) => [h("dt", null, label), h("dd", null, text)]);
   return h("dl", { class: "qd-ft-ev" }, ...rows);
 }
 

@@ -22,6 +22,12 @@ export type RankState =
   | "stopped"
   | "lost";
 
+/** Something that is known of a failure: "Peak memory", "0.27 GiB". The text may have several lines. */
+export interface Evidence {
+  label: string;
+  text: string;
+}
+
 export interface RunHead {
   run_id: string;
   /** What the view is headed with: "train(lr=0.1)", "cell [7]", or the name given. */
@@ -90,16 +96,17 @@ export interface Rank {
 
 /** Something that went wrong, in words; the root cause is the first. */
 export interface Fault {
-  /** "ValueError on rank 1: Expected input batch_size (21) to match target batch_size (24)." */
+  /** "ValueError on rank 1: Expected input batch_size (21) to ...", "Earlier: rank 2 was killed by ...". */
   title: string;
+  /** The part of the title that is the name of an exception, "" if there is none. */
+  code: string;
   /** When and where: "14:26:37, attempt 2". */
   detail: string;
   ranks: number[];
-  attempt: number;
   root: boolean;
   /** Plain text; "" if there is none. */
   traceback: string;
-  evidence: string[];
+  evidence: Evidence[];
 }
 
 /** A deck that can be asked for. */

@@ -1,4 +1,5 @@
-/** How numbers, times, sizes and ranks are written. Pure: the same words as in the static form. */
+/** How numbers, times, sizes and ranks are written. Pure. Twin of `quarterdeck.present.words`, which writes the
+ * cells and the static form: `tests/contract` holds the two together, case by case. */
 
 const GROUPED = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
@@ -51,9 +52,10 @@ export function steps(value: number): string {
   return size >= 1e5 ? `${Number((value / 1e3).toPrecision(6))}k` : integer(value);
 }
 
-/** Of seconds: 38 ms, 0.21 s, 58 s, 2 min 23 s, 3 h 04 min, 2 d 5 h. */
+/** Of seconds: 0.38 ms, 38 ms, 0.21 s, 58 s, 2 min 23 s, 3 h 04 min, 2 d 5 h. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return "";
+  if (seconds > 0 && seconds < 0.000995) return `${Number((seconds * 1000).toPrecision(2))} ms`;
   if (seconds < 0.1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 9.95) return `${Number(seconds.toFixed(seconds < 0.995 ? 2 : 1))} s`;
   return wholeDuration(seconds);
@@ -126,24 +128,32 @@ export function age(timeMs: number, nowMs: number): string {
   return minutes < 1 ? "just now" : minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h`;
 }
 
-/** In running text: "rank 2", "ranks 0, 1 and 3". */
-export function ranksInText(ranks: readonly number[]): string {
-  if (ranks.length === 1) return `rank ${ranks[0]}`;
-  const last = ranks[ranks.length - 1];
-  return ranks.length === 0 ? "" : `ranks ${ranks.slice(0, -1).join(", ")} and ${last}`;
+/** In running text: "rank 2", "ranks 0, 1 and 3", "ranks 0–3 and 5". Of `worldSize` ranks in all, if that is known. */
+export function ranksInText(ranks: readonly number[], worldSize = 0): string {
+  const parts = rankParts(ranks, worldSize);
+  const last = parts.pop() ?? "";
+  if (parts.length === 0) return last === "" ? "" : `rank${last.includes("–") ? "s" : ""} ${last}`;
+  return `ranks ${parts.join(", ")} and ${last}`;
 }
 
 /** In a chip, with en dashes: "0–3", "0, 2–4". */
-export function ranksInChip(ranks: readonly number[]): string {
+export function ranksInChip(ranks: readonly number[], worldSize = 0): string {
+  return rankParts(ranks, worldSize).join(", ");
+}
+
+/** Three or more in a row (or all of them) as "0–3", others one by one. */
+function rankParts(ranks: readonly number[], worldSize: number): string[] {
   const parts: string[] = [];
-  for (let at = 0; at < ranks.length; ) {
+  const sorted = [...ranks].sort((a, b) => a - b);
+  for (let at = 0; at < sorted.length; ) {
     let end = at;
-    while (ranks[end + 1] === (ranks[end] ?? 0) + 1) end += 1;
-    if (end - at >= 2) parts.push(`${ranks[at]}–${ranks[end]}`);
-    else for (let i = at; i <= end; i += 1) parts.push(String(ranks[i]));
+    while (sorted[end + 1] === (sorted[end] ?? 0) + 1) end += 1;
+    const all = at < end && sorted[at] === 0 && sorted[end] === worldSize - 1;
+    if (end - at >= 2 || all) parts.push(`${sorted[at]}–${sorted[end]}`);
+    else for (let i = at; i <= end; i += 1) parts.push(String(sorted[i]));
     at = end + 1;
   }
-  return parts.join(", ");
+  return parts;
 }
 
 /** "1 run", "3 runs", "12,345 lines" */

@@ -1,26 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { evidence, headline, headlineParts, report, rootOf, traceParts } from "../src/fault_words";
+import { report, rootOf, titleParts, traceParts } from "../src/fault_words";
 import type { Fault } from "../src/protocol";
 
 const fault = (more: Partial<Fault>): Fault => ({
   title: "ValueError on rank 1: no",
+  code: "ValueError",
   detail: "",
   ranks: [1],
-  attempt: 1,
   root: false,
   traceback: "",
   evidence: [],
   ...more,
 });
 const root = fault({ root: true, detail: "14:26:37", traceback: "Traceback\nValueError: no\n\n" });
-const killed = fault({ title: "Rank 2 was killed by SIGKILL", attempt: 0, evidence: ["Memory: full", "a note"] });
-
-test("what is not the root cause says whether it was earlier or of the same attempt", () => {
-  assert.equal(headline(root, root), "ValueError on rank 1: no");
-  assert.equal(headline(killed, root), "Earlier: rank 2 was killed by SIGKILL");
-  assert.equal(headline(fault({}), root), "Also: ValueError on rank 1: no");
+const killed = fault({
+  title: "Earlier: rank 2 was killed by SIGKILL",
+  code: "",
+  evidence: [{ label: "Memory", text: "full" }, { label: "Last output", text: "a\nnote" }],
 });
 
 test("without a mark the first fault is the root cause", () => {
@@ -29,30 +27,22 @@ test("without a mark the first fault is the root cause", () => {
   assert.equal(rootOf([]), undefined);
 });
 
-test("an exception's name is code, and other headlines are text", () => {
-  assert.deepEqual(headlineParts("Also: torch.cuda.OutOfMemoryError on ranks 0 and 1: x\ny"), [
+test("an exception's name is code, and other titles are text", () => {
+  const title = "Also: torch.cuda.OutOfMemoryError on ranks 0 and 1: x\ny";
+  assert.deepEqual(titleParts(fault({ title, code: "torch.cuda.OutOfMemoryError" })), [
     "Also: ",
     "torch.cuda.OutOfMemoryError",
     " on ranks 0 and 1: x\ny",
   ]);
-  assert.deepEqual(headlineParts("Rank 2 was killed by SIGKILL"), ["Rank 2 was killed by SIGKILL", "", ""]);
-  assert.deepEqual(headlineParts("<b>x</b> on rank 3"), ["<b>x</b> on rank 3", "", ""]);
-});
-
-test("evidence has its label in a column of its own, and nothing is lost without one", () => {
-  assert.deepEqual(evidence(["the cgroup counted 1", "Likely cause: a: b", "http://x: no", "more"]), [
-    { label: "Evidence", text: "the cgroup counted 1" },
-    { label: "Likely cause", text: "a: b" },
-    { label: "", text: "http://x: no" },
-    { label: "", text: "more" },
-  ]);
+  assert.deepEqual(titleParts(killed), [killed.title, "", ""]);
+  assert.deepEqual(titleParts(fault({ title: "cut o…", code: "Cut" })), ["cut o…", "", ""]);
 });
 
 test("the report holds all faults as plain text", () => {
   assert.equal(
     report([root, killed]),
     "1. ValueError on rank 1: no\n\n14:26:37\n\nTraceback\nValueError: no\n\n\n" +
-      "2. Earlier: rank 2 was killed by SIGKILL\n\nMemory: full\na note\n",
+      "2. Earlier: rank 2 was killed by SIGKILL\n\nMemory: full\nLast output: a\nnote\n",
   );
 });
 

@@ -294,7 +294,7 @@ def test_sys_exit_0_is_a_success_and_sys_exit_3_a_failure(notebook: Notebook) ->
 # ---- a worker dies
 
 ENDS = {
-    "SIGKILL": ("os.kill(os.getpid(), 9)", "killed by SIGKILL, most likely by the out-of-memory killer"),
+    "SIGKILL": ("os.kill(os.getpid(), 9)", "killed by SIGKILL: most likely by the out-of-memory killer"),
     "SIGSEGV": ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV: a crash in C or C++ code"),
     "exit code": ("os._exit(3)", "ended its process with exit code 3"),
 }

@@ -8,19 +8,13 @@ import signal
 from pathlib import Path
 
 from quarterdeck.agent.worker import Worker
-from quarterdeck.present.words import signal_name
-from quarterdeck.protocol.messages import Exited, Outcome
+from quarterdeck.present import words
+from quarterdeck.present.failure import killed
+from quarterdeck.protocol.messages import Evidence, Exited, Outcome
 from quarterdeck.protocol.stacks import FRAME, cell_number
 
-_CAUSES: dict[int, str] = {
-    signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
-    signal.SIGBUS: "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
-    signal.SIGABRT: "a C or C++ library gave up (abort)",
-    signal.SIGFPE: "an integer division by zero in C or C++ code",
-    signal.SIGILL: "an instruction this processor does not have",
-    signal.SIGTERM: "somebody, or a batch system, asked it to end",
-}
-
+_OOM = "by the kernel's out-of-memory killer"
+_SIGKILL = "most likely by the out-of-memory killer or by `kill -9`"
 _GLOO_ABORT = "gloo gave up; shapes or dtypes that differ between ranks do this"
 _WITH_ZYGOTE = "ended with the process that workers are forked from, which is gone"
 _NEVER_BEGAN = "could not be started: no memory is left for it, or there are too many processes"
@@ -52,16 +46,15 @@ class OomCounter:
 
 def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCounter) -> Outcome:
     """The outcome of a rank whose process is gone."""
-    number, code = _signal(exited), os.WEXITSTATUS(exited.status) if os.WIFEXITED(exited.status) else 0
     return Outcome(
         rank=worker.rank,
         state="killed",
         time_unix_ns=time_unix_ns,
         ename="WorkerKilled",
         evalue=how_it_ended(worker, exited, oom),
-        signal=number,
-        exitcode=code,
-        evidence=_evidence(worker, exited),
+        signal=_signal(exited),
+        exitcode=_exitcode(exited),
+        evidence=[*_evidence(worker, exited)],
         lost=sorted(worker.names),
         by_quarterdeck=bool(worker.ended_by),
     )
@@ -74,18 +67,16 @@ def how_it_ended(worker: Worker, exited: Exited, oom: OomCounter) -> str:
     number = _signal(exited)
     if not exited.pid:
         return _WITH_ZYGOTE if number else _NEVER_BEGAN
-    if not number:
-        code = os.WEXITSTATUS(exited.status)
-        return f"ended its process with exit code {code} (os._exit, or exit in C)"
+    cause = ""
     if number == signal.SIGKILL:
-        likely = (
-            "by the kernel's out-of-memory killer"
-            if oom.rose()
-            else "most likely by the out-of-memory killer or by `kill -9`"
-        )
-        return f"was killed by SIGKILL, {likely}"
-    cause = _GLOO_ABORT if number == signal.SIGABRT and _gloo_spoke(worker) else _CAUSES.get(number)
-    return f"was killed by {signal_name(number)}" + (f": {cause}" if cause else "")
+        cause = _OOM if oom.rose() else _SIGKILL
+    elif number == signal.SIGABRT and _gloo_spoke(worker):
+        cause = _GLOO_ABORT
+    return killed(number, _exitcode(exited), cause)
+
+
+def _exitcode(exited: Exited) -> int:
+    return os.WEXITSTATUS(exited.status) if os.WIFEXITED(exited.status) else 0
 
 
 def _signal(exited: Exited) -> int:
@@ -96,18 +87,15 @@ def _gloo_spoke(worker: Worker) -> bool:
     return any("gloo" in line.lower() for line in worker.last_lines)
 
 
-def _evidence(worker: Worker, exited: Exited) -> list[str]:
+def _evidence(worker: Worker, exited: Exited) -> list[Evidence]:
     if exited.pid == 0:
         return []
-    evidence = [f"peak memory of its process: {exited.peak_memory_bytes / 2**30:.2f} GiB"]
-    where = _where(worker.last_stacks)
-    if where:
-        evidence += ["where it was, the last call first:", *(f"  {line}" for line in where)]
-    lines = [line for line in worker.last_lines if line.strip()]
-    if lines:
-        evidence.append("its last lines of output:")
-        evidence.extend(f"  {line[:300]}" for line in lines)
-    return evidence
+    found = [Evidence("Peak memory", f"{words.gib(exited.peak_memory_bytes)} GiB")]
+    if where := _where(worker.last_stacks):
+        found.append(Evidence("Where it was", "\n".join(where)))
+    if lines := [line[:300] for line in worker.last_lines if line.strip()]:
+        found.append(Evidence("Its last output", "\n".join(lines)))
+    return found
 
 
 def _where(stacks: str) -> list[str]:

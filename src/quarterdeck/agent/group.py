@@ -14,6 +14,7 @@ from quarterdeck.agent.placement import Plan, threads_per_worker
 from quarterdeck.agent.stuck import Tell, named, stuck_words, where
 from quarterdeck.agent.worker import STOPPED, Worker, WorkerDied
 from quarterdeck.agent.zygote import Zygote
+from quarterdeck.present.failure import evidence, evidence_lines, sentence
 from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output, Release
 
@@ -179,7 +180,7 @@ class WorkerGroup:
 
     def _death(self, worker: Worker, death: WorkerDied, when: str) -> str:
         outcome = killed_outcome(worker, death.exited, 0, self._oom)
-        return "\n".join([f"rank {worker.rank} {outcome.evalue}, {when}.", *outcome.evidence])
+        return "\n".join([f"{sentence(outcome)}, {when}.", *evidence_lines(evidence(outcome))])
 
     async def _join_one(self, worker: Worker, listener: socket.socket, fresh: bool) -> Frame:
         n = self.plan.nproc_per_node

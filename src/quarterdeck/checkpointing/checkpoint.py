@@ -30,6 +30,7 @@ from quarterdeck.checkpointing.means import shares, with_later
 from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import Contents, Place, place_of
 from quarterdeck.errors import UsageError
+from quarterdeck.present.words import size
 
 _READ_BYTES = 16 << 20
 
@@ -153,7 +154,7 @@ class Checkpoint:
         metrics = "".join(
             f", {name}={value:.6g}{shares.get(name, '')}" for name, value in self.metrics.items()
         )
-        return f"Checkpoint(step={self.step}{metrics}, {self.size_bytes / 1e6:,.1f} MB, {self.path!r})"
+        return f"Checkpoint(step={self.step}{metrics}, {size(self.size_bytes)}, {self.path!r})"
 
 
 class Checkpoints(Sequence[Checkpoint]):

@@ -15,6 +15,7 @@ import msgspec
 from quarterdeck.agent.placement import Plan
 from quarterdeck.checkpointing import ended
 from quarterdeck.checkpointing.storage import place_of
+from quarterdeck.present.failure import sentence
 from quarterdeck.protocol.messages import (
     CallFunction,
     Finished,
@@ -185,5 +186,4 @@ def _terminal(finished: Finished) -> tuple[RunState, str]:
     root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
     if root is None:
         return "succeeded", ""
-    what = root.evalue if root.state == "killed" else f"raised {root.ename}: {root.summary}"
-    return "failed", f"rank {root.rank} {what}"[:300]
+    return "failed", sentence(root)[:300]

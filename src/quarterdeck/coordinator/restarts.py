@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from quarterdeck.present.failure import sentence
 from quarterdeck.protocol.messages import Finished, Notice, Outcome, Submit
 
 _NOT_RUN = ("SyntaxError", "IndentationError", "TabError")
@@ -30,7 +31,7 @@ class Restarts:
         if finished.stopped or root is None or attempt >= self.most or not self._curable(root):
             return False
         self._failed_s = time.monotonic() - max(0.0, time.time() - root.time_unix_ns / 1e9)
-        self._why = f"rank {root.rank} {_what(root)}"
+        self._why = sentence(root)
         self._say(f"{self._why}: attempt {attempt + 1} of {self.most + 1} ended, starting anew.", attempt)
         return True
 
@@ -55,10 +56,3 @@ class Restarts:
 
 def _root(finished: Finished) -> Outcome | None:
     return next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
-
-
-def _what(outcome: Outcome) -> str:
-    if outcome.state == "killed":
-        return outcome.evalue
-    first = outcome.summary
-    return f"raised {outcome.ename}" + (f": {first}" if first else "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from quarterdeck.agent.worker import Worker
+from quarterdeck.present.failure import sentence
 from quarterdeck.protocol.channel import close_fds, encode
 from quarterdeck.protocol.messages import Finished, RunCell, SetUp
 
@@ -69,8 +70,8 @@ class SetupCells:
 
 
 def failure_words(finished: Finished) -> str:
-    """ "rank 1: ValueError: boom"; empty for a cell that succeeded."""
+    """ "rank 1 raised ValueError: boom"; empty for a cell that succeeded."""
     if finished.stopped:
         return "it was interrupted" if finished.stopped == "interrupt" else "it did not end in time"
     root = next((o for o in finished.outcomes if o.rank == finished.root_cause), None)
-    return "" if root is None else f"rank {root.rank}: {root.ename}: {root.summary}"
+    return "" if root is None else sentence(root)

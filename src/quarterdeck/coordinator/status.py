@@ -12,6 +12,7 @@ from quarterdeck.agent.placement import core_count
 from quarterdeck.agent.worker import Worker
 from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.session import Session
+from quarterdeck.present.words import size
 from quarterdeck.protocol.messages import Answer, Ask, RankStatus
 from quarterdeck.store.paths import home
 from quarterdeck.store.reader import folder_bytes
@@ -106,7 +107,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
         "session": _state_words(session),
         "other sessions": ", ".join(sorted(coordinator.sessions.keys() - {session.name})) or "none",
         "runs on their way": ", ".join(sorted(run.run_id for run in coordinator.runs)) or "none",
-        "run store": f"{runs} ({folder_bytes(runs) / 1e6:.1f} MB)",
+        "run store": f"{runs} ({size(folder_bytes(runs))})",
     }
     errors = last_errors()
     if errors:

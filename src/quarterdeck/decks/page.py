@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck.decks.file import LIMIT_BYTES, Body
-from quarterdeck.decks.render.html import note, size
+from quarterdeck.decks.render.html import note
 from quarterdeck.decks.style import sheet
+from quarterdeck.present.words import size
 
 CSP = (
     "default-src 'none'; img-src data: blob:; media-src data:; font-src data:; "

@@ -8,6 +8,7 @@ from itertools import groupby
 from quarterdeck.decks.page import chips
 from quarterdeck.decks.phases import FIRST_STEP, MOST, RUNNING, START_UP, Phase, Phases
 from quarterdeck.decks.render.html import Raw, escaped, note, table
+from quarterdeck.present.words import seconds
 
 _KNOWN = {
     START_UP: "p0",
@@ -171,12 +172,4 @@ def _sums(found: Phases) -> Raw:
 
 
 def _duration(ns: int) -> str:
-    seconds = ns / 1e9
-    if seconds < 0.1:
-        return f"{seconds * 1e3:.0f} ms" if seconds >= 0.001 else f"{seconds * 1e3:.2g} ms"
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return seconds(ns / 1e9)

@@ -25,6 +25,7 @@ from quarterdeck.flyte.checks import (
     check_types,
     chosen,
 )
+from quarterdeck.present.words import size
 
 if TYPE_CHECKING:
     import torch
@@ -295,6 +296,4 @@ def _words(name: str, state: Mapping[str, Any]) -> str:
     from quarterdeck.flyte.states import reference
 
     told = reference(state, with_hash=False)
-    size = told["size_bytes"]
-    amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
-    return f"{name}: {len(told['tensors'])} tensors, {amount}"
+    return f"{name}: {len(told['tensors'])} tensors, {size(told['size_bytes'])}"

@@ -18,8 +18,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from quarterdeck.metrics.series import Series
-from quarterdeck.metrics.table import shown
 from quarterdeck.metrics.thinning import envelope, smoothed, thinned
+from quarterdeck.present.words import metric
 
 RANKS = ("#004c9e", "#c24a00", "#009963", "#8a3d74", "#2595b1", "#938110", "#3a3399", "#5a1d16")
 """The light palette, as the other colours here; ranks from 4 on are dashed."""
@@ -206,7 +206,7 @@ def _limits(axes: Axes, series: Series, style: Style) -> None:
 
 
 def _tick(value: float, _: object = None) -> str:
-    return f"{value:,.6g}" if abs(value) < 1e6 and (value == 0 or abs(value) >= 1e-4) else shown(value)
+    return f"{value:,.6g}" if abs(value) < 1e6 and (value == 0 or abs(value) >= 1e-4) else metric(value)
 
 
 def _time_unit(series: Series, began: int) -> tuple[str, float]:

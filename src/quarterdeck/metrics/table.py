@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
 from quarterdeck.metrics.thinning import extremes
+from quarterdeck.present.words import metric
 
 if TYPE_CHECKING:
     from quarterdeck.metrics.series import Metrics
@@ -53,16 +53,4 @@ def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
         lows, highs = zip(*(extremes(part.values) for part in parts), strict=True)
         steps = max(len(part.steps) for part in parts)
         low, high = extremes(lows)[0], extremes(highs)[1]
-        yield name, shown(series.last()), shown(low), shown(high), f"{steps:,}"
-
-
-def shown(value: float) -> str:
-    """3 decimals; 4 significant digits below 0.01, powers of ten below 0.0001 and from a million on."""
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0 or 0.01 <= abs(value) < 1e6:
-        return f"{value:,.3f}"
-    if 1e-4 <= abs(value) < 0.01:
-        return f"{value:.4g}"
-    digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(power)}"
+        yield name, metric(series.last()), metric(low), metric(high), f"{steps:,}"

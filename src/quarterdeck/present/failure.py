@@ -1,25 +1,88 @@
-"""How a cell failed, in words: the root cause, what became of the other ranks, what is kept, what comes next.
+"""How a run failed, in words: the root cause, what became of the other ranks, what is kept, what comes next.
 
-Called by the session when a cell is over; the result is raised and renders itself in the notebook.
+The only place that says so. An `Outcome` is what is known of one rank, as data; `verb`, `sentence` and
+`short` put it in words for whoever shows it (records, restarts, tables, views), and `failure` makes the
+exception of the whole run, which renders itself in the notebook.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Sequence
 
 from quarterdeck.errors import RunFailed, RunInterrupted, RunTimedOut
 from quarterdeck.present import ansi, words
-from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.protocol.messages import Evidence, Finished, Outcome
 
-_NATIVE = {
-    "SIGSEGV": "a crash in native code",
-    "SIGBUS": "a crash in native code, often because shared memory is full",
-    "SIGILL": "a crash in native code",
-    "SIGFPE": "a crash in native code",
-    "SIGABRT": "native code gave up",
+_CAUSES: dict[int, str] = {
+    signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
+    signal.SIGBUS: "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
+    signal.SIGABRT: "a C or C++ library gave up (abort)",
+    signal.SIGFPE: "an integer division by zero in C or C++ code",
+    signal.SIGILL: "an instruction this processor does not have",
+    signal.SIGTERM: "somebody, or a batch system, asked it to end",
 }
-_FAILED = ("error", "killed")
+FAILED = ("error", "killed")
 _NAMES_SHOWN = 5
+
+
+def killed(number: int, exitcode: int, cause: str = "") -> str:
+    """What became of a process, as the verb of a sentence about its rank: "was killed by SIGKILL: ...".
+
+    Args:
+        number: of the signal; 0 if it ended by itself.
+        exitcode: with which it did.
+        cause: what is known of it; else what such a signal mostly means is said.
+    """
+    if not number:
+        return f"ended its process with exit code {exitcode} (os._exit, or exit in C)"
+    cause = cause or _CAUSES.get(number, "")
+    return f"was killed by {words.signal_name(number)}" + (f": {cause}" if cause else "")
+
+
+def verb(outcome: Outcome) -> str:
+    """What a rank did that failed, on one line: "raised ValueError: boom", "was killed by SIGKILL: ..."."""
+    if outcome.state == "killed":
+        return outcome.evalue.partition("\n")[0] or killed(outcome.signal, outcome.exitcode)
+    first = outcome.summary
+    return f"raised {outcome.ename or 'an exception'}" + (f": {first}" if first else "")
+
+
+def sentence(outcome: Outcome) -> str:
+    """ "rank 2 raised ValueError: boom"."""
+    return f"rank {outcome.rank} {verb(outcome)}"
+
+
+def short(outcome: Outcome) -> str:
+    """For a table: "ValueError: boom", "was killed by SIGKILL: ..."; "" if nothing is to be said."""
+    if outcome.state == "killed":
+        return verb(outcome)
+    return f"{outcome.ename}: {outcome.summary}" if outcome.ename else ""
+
+
+def evidence(outcome: Outcome) -> list[Evidence]:
+    """What is known beside the exception; also of a run that 0.1 has stored, as lines of text."""
+    found: list[Evidence] = []
+    for one in outcome.evidence:
+        if isinstance(one, Evidence):
+            found.append(one)
+        elif one.startswith(" ") and found:
+            known = found.pop()
+            found.append(Evidence(known.label, "\n".join(filter(None, [known.text, one.strip()]))))
+        else:
+            label, _, text = one.partition(":")
+            found.append(Evidence(label[:1].upper() + label[1:], text.strip()))
+    return found
+
+
+def evidence_lines(found: Iterable[Evidence]) -> list[str]:
+    """A label and its text on one line, or the text's own lines below it."""
+    lines = []
+    for one in found:
+        first, *more = one.text.split("\n")
+        lines += [f"{one.label}: {first}"] if not more else [f"{one.label}:", f"  {first}"]
+        lines += [f"  {line}" for line in more]
+    return lines
 
 
 def failure(
@@ -74,7 +137,7 @@ class _Report:
         if self.finished.stopped:
             return f"ran longer than its time-out of {words.seconds(self.timeout_s or 0)}"
         assert self.root is not None
-        return f"{self._name(self.same)} {_what(self.root, len(self.same))}"
+        return f"{self._name(self.same)} {verb(self.root)}"
 
     def lines(self) -> list[str]:
         """Everything, in ANSI."""
@@ -141,11 +204,11 @@ class _Report:
         if outcome.state == "skipped":
             return "did not run the cell"
         if self.root is None or outcome is self.root or outcome.by_quarterdeck:
-            return _escape(_what(outcome, 1))
+            return _escape(verb(outcome))
         first = self._name(self.same)
         if outcome.state == "error" and outcome.secondary:
             return f"lost {{its}} connection to {first}{kept}"
-        return _escape(f"{_what(outcome, 1)} (after {first})")
+        return _escape(f"{verb(outcome)} (after {first})")
 
     def _after(self, outcomes: Sequence[Outcome]) -> str:
         """How long after the root cause the last of them came free."""
@@ -159,7 +222,7 @@ class _Report:
         for outcome in self.outcomes:
             if outcome.evidence:
                 lines.append(f"Evidence on rank {outcome.rank}:")
-                lines.extend(f"  {line}" for line in outcome.evidence)
+                lines.extend(f"  {line}" for line in evidence_lines(evidence(outcome)))
         return lines
 
     def _ending(self) -> list[str]:
@@ -203,7 +266,7 @@ def _root(finished: Finished) -> Outcome | None:
     named = [outcome for outcome in finished.outcomes if outcome.rank == finished.root_cause]
     if named:
         return named[0]
-    failed = [one for one in finished.outcomes if one.state in _FAILED and not one.by_quarterdeck]
+    failed = [one for one in finished.outcomes if one.state in FAILED and not one.by_quarterdeck]
     return min(failed, key=lambda one: (one.secondary, one.time_unix_ns, one.rank), default=None)
 
 
@@ -218,22 +281,6 @@ def _alike(outcome: Outcome, other: Outcome) -> bool:
 
 def _seen(outcome: Outcome) -> tuple[str, str, list[str]]:
     return outcome.ename, outcome.evalue, [ansi.strip(line) for line in outcome.traceback]
-
-
-def _what(outcome: Outcome, ranks: int) -> str:
-    """The verb of a failure: "raised ValueError: boom", "was killed by SIGSEGV, a crash in native code"."""
-    was = "was" if ranks == 1 else "were"
-    if outcome.state != "killed":
-        first = outcome.summary
-        return f"raised {outcome.ename or 'an exception'}" + (f": {first}" if first else "")
-    if outcome.evalue:
-        return outcome.evalue.split("\n")[0]
-    if not outcome.signal:
-        return f"ended with exit code {outcome.exitcode} in the middle of the cell"
-    name = _signal(outcome)
-    if name == "SIGKILL" and any("oom" in line.lower() for line in outcome.evidence):
-        return f"{was} killed by SIGKILL, most likely by the OOM killer"
-    return f"{was} killed by {name}" + (f", {_NATIVE[name]}" if name in _NATIVE else "")
 
 
 def _lost(gone: Sequence[Outcome]) -> str:

@@ -1,11 +1,16 @@
-"""Numbers, sizes, durations, lists of ranks and ends of processes, in words: "ranks 0, 1 and 3", "0.21 s"."""
+"""Numbers, sizes, durations, lists of ranks and ends of processes, in words: "ranks 0, 1 and 3", "0.21 s".
+
+`labextension/src/words.ts` is its twin: `tests/contract` holds them together, case by case.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
 from collections.abc import Iterable, Iterator
+from decimal import ROUND_HALF_UP, Decimal
 
 DASH = "\u2013"
 """En dash, between the first and the last of a run."""
@@ -61,28 +66,62 @@ def ranks_in_words(ranks: Iterable[int], world_size: int = 0) -> str:
     return f"ranks {', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def number(value: int) -> str:
-    """Integers with a thousands comma."""
-    return f"{value:,}"
+def number(value: float) -> str:
+    """A whole number with commas: "1,204"."""
+    return f"{_rounded(value, 0):,}" if math.isfinite(value) else _unreal(value)
 
 
-def size(n_bytes: int) -> str:
-    """Decimal units, as files are shown: "512 B", "1.5 MB"."""
-    value = float(n_bytes)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
+def metric(value: float | None) -> str:
+    """Three decimals, four digits that matter below 0.01, "1.2e-5" below 0.001; "" for None."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return _unreal(value)
+    amount = abs(value)
+    if amount == 0:
+        return "0.000"
+    if amount < 1e-3:
+        return _scientific(value, 2)
+    if amount < 0.01:
+        return _digits(value, 4)
+    if amount >= 1e7:
+        return _scientific(value, 4)
+    if amount >= 1000:
+        whole = value == int(value) or amount >= 1e5
+        return number(value) if whole else f"{_rounded(value, 1):,}"
+    return str(_rounded(value, 3))
+
+
+def size(n_bytes: float) -> str:
+    """In units of 1,000, as files are shown: "512 B", "1.5 MB", "412 kB"."""
+    if n_bytes < 1000:
+        return f"{n_bytes:.0f} B"
+    value, units = n_bytes / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
         value /= 1000
-    return f"{value:.3g} GB"
+        del units[0]
+    return f"{_rounded(value, 1) if value < 9.95 else number(value)} {units[0]}"
+
+
+def gib(n_bytes: float) -> str:
+    """Memory in GiB, without the unit: "11.4", "0.38"."""
+    value = n_bytes / 2**30
+    if value >= 99.5:
+        return number(value)
+    return str(_rounded(value, 2 if value < 0.995 else 1))
 
 
 def seconds(value: float) -> str:
-    """ "38 ms", "0.21 s", "58 s", "2 min 23 s", "3 h 04 min", "2 d 5 h"."""
+    """ "0.38 ms", "38 ms", "0.21 s", "58 s", "2 min 23 s", "3 h 04 min", "2 d 5 h"; "" below 0."""
+    if not math.isfinite(value) or value < 0:
+        return ""
+    if 0 < value < 0.000995:
+        return f"{_digits(value * 1000, 2)} ms"
     if value < 0.1:
-        return f"{value * 1000:.0f} ms"
-    if value < 10:
-        return f"{value:.2f}".rstrip("0").rstrip(".") + " s"
-    whole = round(value)
+        return f"{_rounded(value * 1000, 0)} ms"
+    if value < 9.95:
+        return f"{_plain(_rounded(value, 2 if value < 0.995 else 1))} s"
+    whole = int(_rounded(value, 0))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -90,6 +129,35 @@ def seconds(value: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _rounded(value: float, decimals: int) -> Decimal:
+    """Halves away from zero, as JavaScript does."""
+    return Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+
+
+def _digits(value: float, digits: int) -> str:
+    """So many digits that matter, without zeros at the end."""
+    exponent = Decimal(value).adjusted()
+    return _plain(_rounded(value, digits - 1 - exponent))
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _scientific(value: float, digits: int) -> str:
+    exact = Decimal(value)
+    exponent = exact.adjusted()
+    front = exact.scaleb(-exponent).quantize(Decimal(1).scaleb(1 - digits), ROUND_HALF_UP)
+    if abs(front) >= 10:
+        front, exponent = front / 10, exponent + 1
+    return f"{_plain(front)}e{exponent}"
+
+
+def _unreal(value: float) -> str:
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
 def signal_name(number: int) -> str:

@@ -430,6 +430,13 @@ class Importing(Message):
     module: str
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """Something that is known of a failure: "Peak memory", "0.27 GiB". The text may have several lines."""
+
+    label: str
+    text: str
+
+
 class Outcome(Message):
     """How a cell ended on one rank."""
 
@@ -451,8 +458,8 @@ class Outcome(Message):
     """
     signal: Code = 0
     exitcode: Code = 0
-    evidence: list[str] = []
-    """Last output lines, memory, likely cause, for a killed worker."""
+    evidence: list[Evidence | str] = []
+    """Memory, place, last output lines of a killed worker. Lines of text: as 0.1 has stored them."""
     names: dict[str, Owner | None] = {}
     """Names bound (with their owner) or removed (None) since the last report."""
     dropped: list[int] = []

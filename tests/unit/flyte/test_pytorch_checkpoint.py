@@ -531,7 +531,7 @@ def test_it_is_a_value_like_others() -> None:
     assert checkpoint != copy.copy(checkpoint)
     assert len({checkpoint, checkpoint}) == 1
     assert repr(checkpoint) == (
-        "PyTorchCheckpoint(module: 9 tensors, 132 bytes, optimizer: 6 tensors, 108 bytes, "
+        "PyTorchCheckpoint(module: 9 tensors, 132 B, optimizer: 6 tensors, 108 B, "
         "hyperparameters=Hyperparameters(epochs=5, loss=0.4))"
     )
     with pytest.raises(KeyError):

@@ -17,7 +17,7 @@ from quarterdeck.errors import (
 )
 from quarterdeck.present.ansi import strip
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.protocol.messages import Evidence, Finished, Outcome
 
 START_NS = 1_700_000_000_000_000_000
 BOOM = ["\x1b[31mTraceback\x1b[0m (most recent call last)", "Cell In[7], line 3", "ValueError: boom"]
@@ -115,7 +115,7 @@ def test_a_rank_killed_for_memory() -> None:
         signal.SIGKILL,
         ename="WorkerKilled",
         evalue="was killed by SIGKILL, most likely by the OOM killer",
-        evidence=["peak memory of its process: 17.4 GiB"],
+        evidence=[Evidence("Peak memory", "17.4 GiB"), Evidence("Its last output", "epoch 3\nstep 4")],
         lost=["model", "opt", "a", "b", "c", "d", "e"],
     )
     error = told([released(0), released(1), gone], root_cause=2, kept=False)
@@ -125,7 +125,10 @@ def test_a_rank_killed_for_memory() -> None:
         "ranks 0 and 1 were released after 0.21 s; variables kept",
         "",
         "Evidence on rank 2:",
-        "  peak memory of its process: 17.4 GiB",
+        "  Peak memory: 17.4 GiB",
+        "  Its last output:",
+        "    epoch 3",
+        "    step 4",
         "",
         "Lost: rank 2's variables (`model`, `opt`, `a`, `b`, `c` and 2 more).",
         "Rank 2 is replaced by an empty worker; the other ranks keep their variables.",
@@ -136,10 +139,10 @@ def test_a_rank_killed_for_memory() -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGSEGV, "rank 0 was killed by SIGSEGV, a crash in native code"),
-        (signal.SIGTERM, "rank 0 was killed by SIGTERM"),
+        (signal.SIGFPE, "rank 0 was killed by SIGFPE: an integer division by zero in C or C++ code"),
+        (signal.SIGTERM, "rank 0 was killed by SIGTERM: somebody, or a batch system, asked it to end"),
         (250, "rank 0 was killed by signal 250"),
-        (0, "rank 0 ended with exit code 3 in the middle of the cell"),
+        (0, "rank 0 ended its process with exit code 3 (os._exit, or exit in C)"),
     ],
 )
 def test_a_death_without_a_sentence_of_the_coordinator_is_named_by_its_signal(

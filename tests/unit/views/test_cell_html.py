@@ -126,24 +126,3 @@ def test_plain_text_carries_the_ranks_before_every_line() -> None:
 )
 def test_ranks_in_running_text(ranks: list[int], expected: str) -> None:
     assert words.ranks_in_words(ranks, 8).replace(words.DASH, "-") == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.038, "38 ms"), (0.21, "0.21 s"), (2.3, "2.3 s"), (58.2, "58 s"), (143, "2 min 23 s"),
-        (11040, "3 h 04 min"),
-        (190800, "2 d 5 h"),
-    ],
-)  # fmt: skip
-def test_durations(value: float, expected: str) -> None:
-    assert words.seconds(value) == expected
-
-
-def test_sizes_are_decimal() -> None:
-    assert [words.size(value) for value in (512, 1_500, 1_000_000, 264_000_000)] == [
-        "512 B",
-        "1.5 kB",
-        "1 MB",
-        "264 MB",
-    ]

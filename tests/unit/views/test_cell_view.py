@@ -316,9 +316,11 @@ def test_what_exceeds_the_budget_is_a_rolling_tail_with_a_sentence(cell: Cell) -
     cell.out(0, "".join(f"line {number}\n" for number in range(50_000)))
     shown = cell.finish()
     assert shown[-1] == "[0] line 49999"
-    (at,) = [number for number, line in enumerate(shown) if line.startswith("Output cut at 1 MB: ")]
+    (at,) = [number for number, line in enumerate(shown) if line.startswith("Output cut at 1.0 MB: ")]
     assert len(shown) - at - 1 == TAIL_ROWS
-    assert shown[at] == f"Output cut at 1 MB: {50_000 - at - TAIL_ROWS:,} lines are only in the log: /run/log"
+    assert (
+        shown[at] == f"Output cut at 1.0 MB: {50_000 - at - TAIL_ROWS:,} lines are only in the log: /run/log"
+    )
     assert (
         sum(len(str(value)) for data in cell.notebook.outputs.values() for value in data.values())
         < 1.3 * TEXT_BUDGET

@@ -13,7 +13,7 @@ import pytest
 from quarterdeck.metrics.progress import Bar
 from quarterdeck.metrics.step_timing import Pace
 from quarterdeck.metrics.thinned import NotFinite
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.messages import Evidence, Outcome
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.vitals import Vitals
@@ -181,24 +181,36 @@ def test_the_root_cause_comes_first_and_what_followed_after(story: Story) -> Non
     story.state("failed", root_cause=1)
     first, second = story.told().faults
     assert first.title == "ValueError on ranks 1 and 2: boom"
-    assert (first.ranks, first.root, first.attempt) == ([1, 2], True, 0)
+    assert (first.ranks, first.root) == ([1, 2], True)
     assert first.traceback == "Traceback\nx"
     assert len(first.detail) == len("14:26:37")
-    assert second.title == "DistBackendError on rank 0: closed by peer"
+    assert second.title == "Also: DistBackendError on rank 0: closed by peer"
     assert not second.root
     assert story.told().run.words == "failed: ranks 1 and 2 raised ValueError"
 
 
 def test_a_killed_rank_comes_with_its_evidence(story: Story) -> None:
     story.running()
-    evidence = ["memory: 63.8 of 64 GiB", "oom_kill counter of the cgroup rose"]
-    story.ended(2, "killed", signal=int(signal.SIGKILL), evidence=evidence)
+    known = [Evidence("Peak memory", "63.8 GiB"), Evidence("Its last output", "epoch 3\nstep 4")]
+    died = "was killed by SIGKILL: by the kernel's out-of-memory killer"
+    story.ended(2, "killed", signal=int(signal.SIGKILL), evalue=died, evidence=known)
     story.state("failed", root_cause=2)
     told = story.told()
-    assert told.faults[0].title == "Rank 2 was killed by SIGKILL, most likely by the OOM killer"
-    assert told.faults[0].evidence == evidence
-    assert told.run.words == "failed: rank 2 was killed by SIGKILL, most likely by the OOM killer"
+    assert told.faults[0].title == f"Rank 2 {died}"
+    assert told.faults[0].evidence == known
+    assert told.run.words == f"failed: rank 2 {died}"
     assert told.ranks[2].state == "killed"
+
+
+def test_evidence_that_an_earlier_version_stored_as_lines_is_told_with_labels(story: Story) -> None:
+    story.running()
+    lines = ["peak memory of its process: 0.27 GiB", "its last lines of output:", "  epoch 3", "  step 4"]
+    story.ended(2, "killed", signal=int(signal.SIGKILL), evidence=lines)
+    story.state("failed", root_cause=2)
+    assert story.told().faults[0].evidence == [
+        Evidence("Peak memory of its process", "0.27 GiB"),
+        Evidence("Its last lines of output", "epoch 3\nstep 4"),
+    ]
 
 
 def test_earlier_attempts_are_told_last(story: Story) -> None:
@@ -207,8 +219,8 @@ def test_earlier_attempts_are_told_last(story: Story) -> None:
     story.running(attempt=1)
     told = story.told()
     assert told.run.attempt == 1
-    assert [(f.title, f.root, f.attempt) for f in told.faults] == [
-        ("Earlier: ValueError on rank 3: first", False, 0)
+    assert [(f.title, f.code, f.root) for f in told.faults] == [
+        ("Earlier: ValueError on rank 3: first", "ValueError", False)
     ]
     assert {rank.state for rank in told.ranks} == {"running"}
     story.raised(0, attempt=1, evalue="second")

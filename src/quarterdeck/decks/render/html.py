@@ -67,15 +67,6 @@ def fold(summary: str, body: str, opened: bool = False) -> Raw:
 # ---- words
 
 
-def size(size_bytes: float) -> str:
-    """In units of 1,000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000 or unit == "GB":
-            break
-        size_bytes /= 1000
-    return f"{size_bytes:.3g} {unit}" if size_bytes < 1000 else f"{size_bytes:,.0f} {unit}"
-
-
 def number(value: float) -> str:
     """Four digits that matter; whole numbers as they are."""
     if abs(value) < 1e15 and value == int(value):

@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from quarterdeck.metrics.series import Metrics
+from quarterdeck.present.words import metric
 from quarterdeck.store.reader import NotARun, StoredRun
 from quarterdeck.views.cell.figure_thread import draw_later
 from quarterdeck.views.run import static_html
@@ -184,9 +185,9 @@ def _picture_of(metrics: Metrics, title: str) -> tuple[Bundle, Bundle]:
     except ImportError:
         return _NOTHING, {}
     last = metrics.last()
-    words = ", ".join(f"{name} {last[name]:.4g}" for name in metrics.names if name in last)
+    told = ", ".join(f"{name} {metric(last[name])}" for name in metrics.names if name in last)
     png = base64.b64encode(data["image/png"]).decode("ascii")
-    return {"image/png": png, "text/plain": f"curves: {words}"}, metadata
+    return {"image/png": png, "text/plain": f"curves: {told}"}, metadata
 
 
 def _run_in(folder: Path) -> StoredRun | None:

@@ -77,7 +77,7 @@ def _cells(row: Row, metrics: Sequence[str]) -> list[str]:
 
 
 def _number(value: float | str | None) -> str:
-    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+    return "" if value is None else value if isinstance(value, str) else words.metric(value)
 
 
 def _notes(row: Row) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Literal
 
 from quarterdeck.present import ansi, words
-from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.present.failure import FAILED, evidence, verb
+from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run.messages import Fault
 
-_FAILED = ("error", "killed")
 _TITLE_CHARS = 300
+Relation = Literal["root", "also", "earlier"]
 
 
 def sentence(run: StoredRun, step: int | None) -> str:
@@ -43,20 +44,17 @@ def faults(run: StoredRun) -> list[Fault]:
     for attempt in reversed([attempt for attempt in run.attempts if attempt < run.attempt]):
         groups = _groups(_failed(run.outcomes(attempt)))
         if groups:
-            found.append(_fault(groups[0], run, attempt, root=False, earlier=True))
+            found.append(_fault(groups[0], run, attempt, "earlier"))
     return found
 
 
 def _of_last_attempt(run: StoredRun) -> list[Fault]:
     last = run.last
     groups = _groups(_failed(run.outcomes(), root_of(run)))
-    found = [_fault(group, run, run.attempt, root=number == 0) for number, group in enumerate(groups)]
-    if not run.terminal or last is None or last.state not in ("failed", "lost"):
-        return found
-    if root_of(run) is None:
-        found.insert(0, _without_rank(run))
-        found[1:] = [_follows(fault) for fault in found[1:]]
-    return found
+    has_failed = run.terminal and last is not None and last.state in ("failed", "lost")
+    if has_failed and root_of(run) is None:
+        return [_without_rank(run), *(_fault(group, run, run.attempt, "also") for group in groups)]
+    return [_fault(group, run, run.attempt, "also" if at else "root") for at, group in enumerate(groups)]
 
 
 def _without_rank(run: StoredRun) -> Fault:
@@ -65,53 +63,37 @@ def _without_rank(run: StoredRun) -> Fault:
     reason = run.reason or f"The run is {run.state}"
     return Fault(
         title=reason[0].upper() + reason[1:],
+        code="",
         detail=_detail(run.last.time_unix_ns, run.attempt),
         ranks=[],
-        attempt=run.attempt,
         root=True,
         traceback="",
         evidence=[],
     )
 
 
-def _follows(fault: Fault) -> Fault:
-    fault.root = False
-    return fault
-
-
-def _fault(
-    group: Sequence[Outcome], run: StoredRun, attempt: int, root: bool, earlier: bool = False
-) -> Fault:
-    first, ranks = group[0], sorted(outcome.rank for outcome in group)
-    title = _title(group, run.world_size)
+def _fault(group: Sequence[Outcome], run: StoredRun, attempt: int, what: Relation) -> Fault:
+    first = group[0]
     return Fault(
-        title=f"Earlier: {title}" if earlier else title,
+        title=_title(group, run.world_size, what),
+        code=first.ename if first.state == "error" else "",
         detail=_detail(first.time_unix_ns, attempt),
-        ranks=ranks,
-        attempt=attempt,
-        root=root,
+        ranks=sorted(outcome.rank for outcome in group),
+        root=what == "root",
         traceback=ansi.strip("\n".join(first.traceback)),
-        evidence=[line for outcome in group for line in outcome.evidence],
+        evidence=[one for outcome in group for one in evidence(outcome)],
     )
 
 
-def _title(group: Sequence[Outcome], world_size: int) -> str:
-    """ "ValueError on rank 1: Expected input batch_size (21) ..."; "Rank 2 was killed by SIGKILL ..."."""
-    first = group[0]
+def _title(group: Sequence[Outcome], world_size: int, what: Relation) -> str:
+    """ "ValueError on rank 1: Expected input batch_size (21) ...", "Also: rank 2 was killed by SIGKILL"."""
+    first, where = group[0], words.ranks_in_words([outcome.rank for outcome in group], world_size)
     if first.state == "error" and first.ename:
-        what = first.summary
-        where = words.ranks_in_words([outcome.rank for outcome in group], world_size)
-        title = f"{first.ename} on {where}" + (f": {what}" if what else "")
+        title = f"{first.ename} on {where}" + (f": {first.summary}" if first.summary else "")
     else:
-        title = _headline(group, world_size)
-        title = title[:1].upper() + title[1:]
-    return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
-
-
-def _headline(group: Sequence[Outcome], world_size: int) -> str:
-    """As the exception of the cell says it: "rank 2 was killed by SIGKILL, most likely by the OOM killer"."""
-    error = failure(Finished(outcomes=list(group), root_cause=group[0].rank), world_size=world_size)
-    return str(error or "")
+        title = f"{where} {verb(first)}"
+        title = title[:1].upper() + title[1:] if what == "root" else title
+    return words.one_line({"root": "", "also": "Also: ", "earlier": "Earlier: "}[what] + title, _TITLE_CHARS)
 
 
 def _cause(run: StoredRun) -> str:
@@ -123,14 +105,15 @@ def _cause(run: StoredRun) -> str:
     if root.state == "error" and root.ename:
         where = words.ranks_in_words([outcome.rank for outcome in group], run.world_size)
         return f"{where} raised {root.ename}"
-    return _headline(group, run.world_size)
+    where = words.ranks_in_words([outcome.rank for outcome in group], run.world_size)
+    return f"{where} {verb(root)}"
 
 
 def _failed(outcomes: Iterable[Outcome], root: Outcome | None = None) -> list[Outcome]:
     """The root cause first, then by time; what another rank's end caused comes last. What quarterdeck ended
     has not failed.
     """
-    failed = [outcome for outcome in outcomes if outcome.state in _FAILED and not outcome.by_quarterdeck]
+    failed = [outcome for outcome in outcomes if outcome.state in FAILED and not outcome.by_quarterdeck]
     return sorted(failed, key=lambda one: (one is not root, one.secondary, one.time_unix_ns, one.rank))
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.protocol.messages import Evidence
+
 RunState = Literal["queued", "starting", "running", "restarting", "succeeded", "failed", "stopped", "lost"]
 RankState = Literal[
     "starting",
@@ -106,15 +108,16 @@ class Fault(msgspec.Struct):
     """Something that went wrong, in words; the root cause is the first."""
 
     title: str
-    """ "ValueError on rank 1: Expected input batch_size (21) to match target batch_size (24)." """
+    """ "ValueError on rank 1: Expected input batch_size (21) to ...", "Earlier: rank 2 was killed by ..."."""
+    code: str
+    """The part of the title that is the name of an exception, "" if there is none."""
     detail: str
     """When and where: "14:26:37, attempt 2"."""
     ranks: list[int]
-    attempt: int
     root: bool
     traceback: str
     """Plain text; "" if there is none."""
-    evidence: list[str]
+    evidence: list[Evidence]
 
 
 class DeckHead(msgspec.Struct):

@@ -10,6 +10,7 @@ from html import escape
 
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.present import words
+from quarterdeck.present.failure import short
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import StoredRun
@@ -84,21 +85,15 @@ def _history_row(run: StoredRun) -> list[str]:
 def _metrics(run: StoredRun) -> str:
     """The first few by name; nan and inf as such."""
     last = last_of_run(run.folder)
-    words = [f"{name} {value:.4g}" for name, value in sorted(last.items())]
-    return ", ".join(words[:_METRICS_SHOWN]) + ("…" if len(words) > _METRICS_SHOWN else "")
+    told = [f"{name} {words.metric(value)}" for name, value in sorted(last.items())]
+    return ", ".join(told[:_METRICS_SHOWN]) + ("…" if len(told) > _METRICS_SHOWN else "")
 
 
 def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
-    what = outcome.text if outcome.state == "ok" else _what(outcome)
+    what = outcome.text if outcome.state == "ok" else short(outcome)
     state = _RANK_WORDS.get(outcome.state, outcome.state)
     last = run.last_line(outcome.rank)
     return [str(outcome.rank), state, words.one_line(what, _SHOWN_CHARS), words.one_line(last, _SHOWN_CHARS)]
-
-
-def _what(outcome: Outcome) -> str:
-    if outcome.state == "killed":
-        return outcome.evalue
-    return f"{outcome.ename}: {outcome.summary}" if outcome.ename else ""
 
 
 def _duration(run: StoredRun) -> str:

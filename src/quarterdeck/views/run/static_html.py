@@ -9,7 +9,6 @@ from html import escape
 
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.series import Metrics
-from quarterdeck.metrics.table import shown
 from quarterdeck.present import words
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.reader import StoredRun
@@ -110,7 +109,7 @@ def _row(run: StoredRun, rank: int, outcome: Outcome | None, metrics: Metrics, n
 
 def _last(metrics: Metrics, name: str, rank: int) -> str:
     series = metrics[name]
-    return shown(series.last(rank)) if rank in series.ranks else ""
+    return words.metric(series.last(rank)) if rank in series.ranks else ""
 
 
 def _foot(run: StoredRun) -> str:
