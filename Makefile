@@ -14,14 +14,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-slow test-versions check view browser bench bench-peers clean
+.PHONY: help setup pinned constraints newest demo lab test test-slow test-versions check lint check-view view browser \
+	bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## build .venv (Python 3.11 or newer) with all that development needs
 
-$(STAMP): pyproject.toml constraints.txt
+# $(1): the Python of an environment, $(2): options of pip. What builds quarterdeck is installed first, with the same pins:
+# left alone, pip would build in an environment of its own, with the newest that it finds.
+define install
+$(1) -m pip install --quiet $(2) hatchling editables && \
+$(1) -m pip install --quiet $(2) --no-build-isolation -e '.[dev]'
+endef
+# Else a package that comes with a new environment, as setuptools does, would stay as old as it is there.
+THE_NEWEST := --upgrade --upgrade-strategy eager
+
+$(STAMP): pyproject.toml constraints.txt constraints.in
 	@for python in python3.11 python3; do \
 		if $$python -c '$(ENOUGH)' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
@@ -35,8 +45,29 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "Debian, Ubuntu: apt-get install $$found-venv, then run make again."; \
 		exit 1; \
 	fi >&2
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	pins=$$($(BIN)/python .ci/pins.py file) && $(call install,$(BIN)/python,-c $$pins)
 	@touch $@
+
+# Not part of `make check`: in your own .venv you may have installed what you like. CI's is fresh.
+pinned: setup ## that .venv holds exactly what constraints.txt pins
+	@$(BIN)/python .ci/pins.py check
+
+constraints: ## write constraints.txt anew with the newest versions, but for constraints.in (minutes, downloads)
+	@python3.11 -c '' || { echo "constraints.txt is for Python 3.11: install it, then run make again." >&2; exit 1; }
+	@mkdir -p build; trap 'rm -rf build/constraints' EXIT; \
+	python3.11 -m venv --clear build/constraints && \
+	$(call install,build/constraints/bin/python,-c constraints.in $(THE_NEWEST)) && \
+	build/constraints/bin/python .ci/pins.py write
+
+newest: BIN := build/newest/bin
+newest: browser ## the tests with the newest of everything, torch too, and what has drifted (long; downloads gigabytes)
+	@for python in python3.11 python3; do \
+		if $$python -c '$(ENOUGH)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	mkdir -p build && $${found:-python3.11} -m venv --clear build/newest
+	$(call install,$(BIN)/python,$(THE_NEWEST))
+	@$(BIN)/python .ci/pins.py drift
+	@$(call run-tests,newest,tests)
 
 demo: setup ## run the quickstart notebook in a real kernel on 2 workers
 	$(BIN)/python notebooks/run_quickstart.py
@@ -81,12 +112,16 @@ browser:
 			chromium fonts-dejavu-core >/dev/null; \
 	}
 
-check: setup $(NODE_STAMP) ## ruff, strict types, import layers; the browser's half: strict TypeScript, up to date
+check: lint check-view ## what CI checks, and pre-commit too: the two below
+
+lint: setup ## ruff, strict types, import layers, generated types (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python labextension/make_protocol.py --check
+
+check-view: $(NODE_STAMP) ## the browser's half: strict TypeScript, its tests, and that the built file is up to date
 	cd labextension && npm run --silent check && npm run --silent test
 	cd labextension && npm run --silent build -- node_modules/.built.js
 	cmp labextension/node_modules/.built.js $(BUNDLE) || { echo "$(BUNDLE) is stale: make view" >&2; exit 1; }

@@ -44,7 +44,7 @@ def environment(driver: type[Driver]) -> str:
         return sys.executable
     folder = ROOT / ".peers" / driver.name
     stamp = folder / ".installed"
-    wanted = f"{driver.requirement}\n{(ROOT / 'constraints.txt').read_text()}"
+    wanted = f"{driver.requirement}\n{(ROOT / 'constraints.in').read_text()}"
     if not stamp.exists() or stamp.read_text() != wanted:
         install(folder, driver.requirement)
         stamp.write_text(wanted)
@@ -55,7 +55,7 @@ def install(folder: Path, requirement: str) -> None:
     print(f"installing {requirement} into {folder.relative_to(ROOT)}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    constrained = ["-c", str(ROOT / "constraints.txt")]
+    constrained = ["-c", str(ROOT / "constraints.in")]
     subprocess.run([*pip, *constrained, "torch", "numpy", "ipykernel", requirement], check=True)
 
 
