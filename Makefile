@@ -77,11 +77,11 @@ lab: setup ## open the quickstart notebook in JupyterLab
 
 # The end-to-end tests that go with the unit tests, so that the two halves are of about one length.
 BESIDE := $(addprefix tests/e2e/test_,after_a_repair.py checkpoints_of_ranks.py imports.py lost_ranks.py default_modes.py \
-	run_scripts.py shown_as_the_users.py sources.py given_back.py resume_loads.py)
+	run_scripts.py shown_as_the_users.py sources.py given_back.py resume_loads.py older_stores.py)
 
 test: setup browser ## run the tests, some of them in a real browser; two halves side by side
 	@mkdir -p build; rm -rf build/tests-*; \
-	$(call run-tests,beside,tests/unit tests/browser $(BESIDE)) >build/half-of-the-tests.log 2>&1 & half=$$!; \
+	$(call run-tests,beside,tests/unit tests/contract tests/browser $(BESIDE)) >build/half-of-the-tests.log 2>&1 & half=$$!; \
 	trap 'kill $$half' INT TERM; \
 	$(call run-tests,e2e,tests/e2e $(addprefix --ignore=,$(BESIDE))); ended=$$?; \
 	wait $$half; beside=$$?; cat build/half-of-the-tests.log; exit $$((ended | beside))
