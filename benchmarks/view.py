@@ -122,7 +122,7 @@ def million(served: Server, browser: Browser, repeats: int) -> list[Line]:
 
 
 def weight() -> list[Line]:
-    bundle = (ROOT / "src/quarterdeck/widgets/static/run_view.js").read_bytes()
+    bundle = (ROOT / "src/quarterdeck/views/static/run_view.js").read_bytes()
     packed = len(gzip.compress(bundle, 9)) / 1000
     return [
         Line(

@@ -18,7 +18,7 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
-BUNDLE = HERE.parents[1] / "src" / "quarterdeck" / "widgets" / "static" / "run_view.js"
+BUNDLE = HERE.parents[1] / "src" / "quarterdeck" / "views" / "static" / "run_view.js"
 TIMEOUT_MS = 10_000
 FEED = "name => window.scenes[name]().forEach(([m, floats]) => window.feed(m, floats))"
 
