@@ -11,7 +11,7 @@ _TODAY = {
     "checkpointing.listing": "checkpointing.checkpoint",
     "checkpointing.loading": "checkpointing.load",
     "checkpointing.problems": "checkpointing.errors",
-    "client.call_options": "kernel.call_options",
+    "client.call_options": "kernel.options",
     "client.function": "kernel.function",
     "config.elastic": "flyte.elastic",
     "config.job": "flyte.job",
@@ -22,9 +22,15 @@ _TODAY = {
     "worker.helper": "flyte.spawn_helper",
 }
 """Of 0.1.0, and 0.1.1."""
+_NAMES_TODAY = {("quarterdeck.client.call_options", "CallOptions"): "Options"}
 
 
 def module_today(name: str) -> str:
     """The module that has what `name` had, by its full name; `name` itself for all others."""
     package, _, rest = name.partition(".")
     return f"quarterdeck.{_TODAY[rest]}" if package == "quarterdeck" and rest in _TODAY else name
+
+
+def name_today(module: str, name: str) -> str:
+    """What `name` of `module` is called there."""
+    return _NAMES_TODAY.get((module, name), name)

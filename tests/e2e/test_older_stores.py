@@ -21,7 +21,7 @@ import quarterdeck as qd
 from conftest import fresh_notebook
 from fixtures.make_store import ARCHIVE, EXPECTED, described
 from quarterdeck.metrics.progress import read_progress
-from quarterdeck.renamed import module_today
+from quarterdeck.renamed import module_today, name_today
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 from quarterdeck.store.results import read_result
 from quarterdeck.store.spans import read_spans
@@ -320,7 +320,7 @@ def test_the_table_has_all_names_by_which_results_are_stored(project: Path) -> N
 def test_the_names_of_stored_values_can_still_be_imported(module: str) -> None:
     names = " ".join(names for of, names in NAMED + NOT_STORED_HERE if of == module).split()
     imported = importlib.import_module(module_today(module))
-    missing = [name for name in names if not hasattr(imported, name)]
+    missing = [name for name in names if not hasattr(imported, name_today(module, name))]
     assert not missing, f"{module} has no {missing}: results that users have could not be loaded"
 
 

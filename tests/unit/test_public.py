@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import quarterdeck
-from quarterdeck.kernel.magics import options
+from quarterdeck.kernel.magics import parsers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,12 +64,12 @@ def test_magic_options() -> None:
         "--no-keep-frames", "--nproc-per-node", "--seed", "--session", "--setup", "--start-method",
         "--tensorboard", "--timeout", "-n",
     ]  # fmt: skip
-    assert options.rank_parser().option_names() == cell
+    assert parsers.rank_parser().option_names() == cell
     closed = ["--detach", "--fresh", "--max-restarts", "--restart", "--resume"]
-    assert options.distributed_parser().option_names() == sorted([*cell, *closed, "--ranks"])
-    assert options.WORKER_VERBS == ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
-    assert options.push_parser().option_names() == ["--ranks", "--session"]
-    assert options.pull_parser().option_names() == ["--rank", "--session"]
+    assert parsers.distributed_parser().option_names() == sorted([*cell, *closed, "--ranks"])
+    assert parsers.WORKER_VERBS == ("status", "start", "restart", "stop", "interrupt", "stacks", "doctor")
+    assert parsers.push_parser().option_names() == ["--ranks", "--session"]
+    assert parsers.pull_parser().option_names() == ["--rank", "--session"]
 
 
 def test_dependencies() -> None:

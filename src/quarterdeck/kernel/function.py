@@ -20,8 +20,8 @@ from quarterdeck.decks.automatic import FIELDS
 from quarterdeck.errors import UsageError
 from quarterdeck.flyte import ConfigError, Elastic, Launch, PyTorch, launch_of
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.call_options import CallOptions
 from quarterdeck.kernel.encode_call import packed_call
+from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.submit import continued, run_blocking, submit
 from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
@@ -41,9 +41,7 @@ class DistributedFunction(Generic[P, R]):
         function: the function itself.
     """
 
-    def __init__(
-        self, function: Callable[P, R], config: Elastic | PyTorch | None, options: CallOptions
-    ) -> None:
+    def __init__(self, function: Callable[P, R], config: Elastic | PyTorch | None, options: Options) -> None:
         self.function = function
         self.config = config
         self._options = options
@@ -71,7 +69,9 @@ class DistributedFunction(Generic[P, R]):
 
     def options(self, **words: Any) -> DistributedFunction[P, R]:
         """This function with other options of `distributed`: `train.options(resume="latest").submit()`."""
-        return DistributedFunction(self.function, self.config, self._options.changed(**words))
+        return DistributedFunction(
+            self.function, self.config, self._options.changed("distributed()", **words)
+        )
 
     def _start(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], awaited: bool, detach: bool = False
@@ -104,7 +104,7 @@ class DistributedFunction(Generic[P, R]):
                 arguments=_words(args, kwargs),
                 session=options.session,
                 max_restarts=launch.max_restarts,
-                restart=options.restart,
+                restart=options.restart or "recoverable",
                 parent=parent,
             )
             return submit(request, fds, view, awaited, detach)
@@ -158,7 +158,8 @@ def distributed(
     if callable(config) and not isinstance(config, type):
         raise ConfigError("distributed() takes a config before the function.", _HOW)
     launch_of(config)
-    options = CallOptions().changed(
+    options = Options().changed(
+        "distributed()",
         name=name,
         backend=backend,
         timeout_s=timeout_s,
@@ -204,14 +205,13 @@ def _on_worker() -> bool:
     return "quarterdeck.worker.serve" in sys.modules
 
 
-def _spec(launch: Launch, options: CallOptions) -> GroupSpec:
+def _spec(launch: Launch, options: Options) -> GroupSpec:
     asked: Any = launch.nproc_per_node
     start_method: Any = launch.start_method
-    return GroupSpec(
+    return msgspec.structs.replace(
+        options.spec,
         nproc_per_node=asked,
-        backend=options.backend,
         start_method=start_method,
-        environ=dict(options.env),
         join_timeout_s=launch.join_timeout_s,
     )
 

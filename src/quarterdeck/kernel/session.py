@@ -22,6 +22,7 @@ from quarterdeck.kernel.active_run import LiveRun, accept
 from quarterdeck.kernel.await_cell import await_frame, await_turn, follow, note_silence, refuse_silent, show
 from quarterdeck.kernel.coordinator_process import Call, Coordinator, Refusal
 from quarterdeck.kernel.notebook import Notebook
+from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.session_lock import HeldTurn
 from quarterdeck.protocol.channel import close_fds
@@ -43,7 +44,6 @@ from quarterdeck.protocol.messages import (
     Notice,
     Payload,
     Pulled,
-    Restart,
     RunCell,
     TakeTurn,
     Turn,
@@ -56,29 +56,6 @@ from quarterdeck.transfer.transfer_state import Ledger, Plan
 from quarterdeck.views.cell.cell import CellView
 
 _ASIDE_LIMIT_S = 1.5
-
-
-@dataclass(frozen=True)
-class CellOptions:
-    """The options of `%%distributed`; None means: as the session has it."""
-
-    spec: GroupSpec = field(default_factory=GroupSpec)
-    ranks: tuple[int, ...] | None = None
-    timeout_s: float | None = None
-    collective_timeout_s: float | None = None
-    seed: int | None = None
-    name: str = ""
-    setup: bool = False
-    recorded: bool = False
-    """On record in the run store from the start, whether it shows anything or not."""
-    tensorboard: str = ""
-    keep_frames: bool = True
-    """If it fails: until the session's next cell begins."""
-    max_restarts: int | None = None
-    """Given, it makes the cell closed; as the two below."""
-    restart: Restart = "recoverable"
-    resume: str = ""
-    detach: bool = False
 
 
 @dataclass
@@ -99,7 +76,7 @@ class Session:
     # ---- cells
 
     def run_cell(
-        self, cell: RunCell, names: CellNames, options: CellOptions, view: CellView
+        self, cell: RunCell, names: CellNames, options: Options, view: CellView
     ) -> tuple[Finished, int]:
         """Run a cell (its code and number; the rest is filled in here) to its end and return how it ended,
         with the size of the group.
@@ -117,7 +94,7 @@ class Session:
             held.settle(finished, plan)
             return finished, held.turn.world_size
 
-    def submit_cell(self, cell: RunCell, names: CellNames, options: CellOptions, view: CellView) -> Run:
+    def submit_cell(self, cell: RunCell, names: CellNames, options: Options, view: CellView) -> Run:
         """As `run_cell`, but it returns as soon as the cell is on its way; a thread follows it. Waits for its
         turn, though: what travels is decided then.
         """
@@ -143,9 +120,7 @@ class Session:
             raise
 
     @staticmethod
-    def _send_cell(
-        cell: RunCell, names: CellNames, options: CellOptions, view: CellView, held: HeldTurn
-    ) -> Plan:
+    def _send_cell(cell: RunCell, names: CellNames, options: Options, view: CellView, held: HeldTurn) -> Plan:
         """Decide what travels, and send the cell with it."""
         view.begin(held.turn.world_size)
         plan = held.plan(names)
@@ -294,11 +269,11 @@ def _end_silent(request: Control) -> Callable[[Call], None]:
     return end
 
 
-def _title(cell: RunCell, options: CellOptions) -> str:
+def _title(cell: RunCell, options: Options) -> str:
     return options.name or f"cell [{cell.number}]"
 
 
-def _header(cell: RunCell, options: CellOptions) -> RunHeader:
+def _header(cell: RunCell, options: Options) -> RunHeader:
     return RunHeader(
         name=options.name,
         title=f"cell [{cell.number}]",
@@ -317,7 +292,7 @@ def _load(name: str, data: bytes, buffers: list[memoryview], namespace: dict[str
         raise UsageError(text, hint if about_groups else "") from None
 
 
-def with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCell:
+def with_options(cell: RunCell, options: Options, names: CellNames) -> RunCell:
     return msgspec.structs.replace(
         cell,
         name=options.name,
@@ -325,7 +300,7 @@ def with_options(cell: RunCell, options: CellOptions, names: CellNames) -> RunCe
         seed=options.seed,
         environ=options.spec.environ,
         setup=options.setup,
-        recorded=options.recorded,
+        recorded=options.is_recorded,
         timeout_s=options.timeout_s,
         collective_timeout_s=options.collective_timeout_s,
         keep_frames=options.keep_frames,

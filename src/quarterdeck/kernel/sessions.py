@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from quarterdeck.errors import UsageError
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.session import CellOptions
+from quarterdeck.kernel.options import Options, Unfit, refuse, session_name
 from quarterdeck.kernel.session import Session as SessionCalls
-from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.messages import Control, GroupSpec, RankStatus, RunCell
 from quarterdeck.transfer.names import analyse
@@ -44,8 +42,11 @@ class Session:
         """Raises UsageError for a group that this machine cannot have, or another size than the running one
         has.
         """
-        self.name = check_name(name)
-        self._control("start", _spec(n, backend, start_method))
+        try:
+            self.name = session_name(name)
+        except Unfit as unfit:
+            refuse("name", name, unfit)
+        self._control("start", _spec(n, backend=backend, start_method=start_method))
 
     @property
     def _calls(self) -> SessionCalls:
@@ -69,15 +70,15 @@ class Session:
         If it fails, its frames and what they hold live until the next cell begins; with
         `keep_frames=False`, and after an out-of-memory, they are gone at once.
         """
-        options = CellOptions(
-            ranks=None if ranks is None else tuple(ranks),
+        options = Options().changed(
+            "Session.run()",
+            ranks=ranks,
             timeout_s=timeout_s,
             collective_timeout_s=collective_timeout_s,
             seed=seed,
             name=name,
             setup=setup,
-            recorded=bool(name),
-            tensorboard=event_folder(tensorboard),
+            tensorboard=tensorboard,
             keep_frames=keep_frames,
         )
         notebook = notebooks.current()
@@ -121,21 +122,6 @@ class Session:
         return f"<Session {self.name}: {len(self.status())} workers>"
 
 
-def _spec(n: Any, backend: Any = None, start_method: Any = None) -> GroupSpec:
+def _spec(n: Any, **words: Any) -> GroupSpec:
     """Raises UsageError for what no group has."""
-    number = isinstance(n, int) and not isinstance(n, bool) and n > 0
-    if not number and n not in (None, "auto", "gpu", "cpu"):
-        raise UsageError(f"{n!r} is no number of ranks.", 'Write a number, "auto", "gpu" or "cpu".')
-    for what, asked, known in (
-        ("backend", backend, ("gloo", "nccl")),
-        ("start_method", start_method, ("fork", "spawn")),
-    ):
-        if asked is not None and asked not in known:
-            raise UsageError(f"{what} is {asked!r}.", f"Write {' or '.join(map(repr, known))}.")
-    return GroupSpec(n, backend, start_method)
-
-
-def check_name(name: str) -> str:
-    if not name.replace("-", "_").isidentifier():
-        raise UsageError(f"{name!r} is no name for a session.", "Write letters, digits, - and _.")
-    return name
+    return Options().changed("Session()", nproc_per_node=n, **words).spec

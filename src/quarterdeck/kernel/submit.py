@@ -16,9 +16,10 @@ from quarterdeck.kernel.await_cell import note_silence, show
 from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.encode_call import packed_cell
 from quarterdeck.kernel.interruptible import LATE_SIGNAL_S, Interruptible
+from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.kernel.run import Run
-from quarterdeck.kernel.session import CellOptions, with_options
+from quarterdeck.kernel.session import with_options
 from quarterdeck.protocol.messages import KernelContext, Parent, RunCell, Submit
 from quarterdeck.store.format import RunHeader
 from quarterdeck.transfer.names import CellNames
@@ -95,9 +96,7 @@ def _detached_words(request: Submit, run_id: str) -> str:
     return f"{run_id} is detached: qd.runs()[{name!r}].attach() gets it back, from any kernel."
 
 
-def submit_cell(
-    cell: RunCell, names: CellNames, options: CellOptions, session: str, awaited: bool = False
-) -> Run:
+def submit_cell(cell: RunCell, names: CellNames, options: Options) -> Run:
     """A cell in a group of its own."""
     notebook = notebooks.current()
     context, title = notebook.context(), f"cell [{cell.number}]"
@@ -108,12 +107,12 @@ def submit_cell(
             work=work,
             context=context,
             title=title,
-            session=session,
+            session=options.session,
             max_restarts=options.max_restarts or 0,
-            restart=options.restart,
+            restart=options.restart or "recoverable",
             parent=parent,
         )
-        return submit(request, fds, CellView(notebook.new_sink()), awaited, options.detach)
+        return submit(request, fds, CellView(notebook.new_sink()), options.is_awaited, options.detach)
 
 
 def continued(which: Any, name: str, title: str, source: str, context: KernelContext) -> Parent:

@@ -22,7 +22,7 @@ import cloudpickle
 
 from quarterdeck.errors import text_of
 from quarterdeck.modes import without_inference_mode
-from quarterdeck.renamed import module_today
+from quarterdeck.renamed import module_today, name_today
 from quarterdeck.transfer import unpickle
 from quarterdeck.transfer.identity import TravelTable
 from quarterdeck.transfer.references import global_names, is_filled
@@ -104,7 +104,7 @@ class _Reader(pickle.Unpickler):
     """Also of values that an earlier version has stored."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(module_today(module), name)
+        return super().find_class(module_today(module), name_today(module, name))
 
 
 class _NoExit:

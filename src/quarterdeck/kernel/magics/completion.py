@@ -10,11 +10,11 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from quarterdeck.kernel.magics import options
+from quarterdeck.kernel.magics import parsers
 from quarterdeck.kernel.session import Session
 from quarterdeck.kernel.sessions import calls_of
 
-_CELL_MAGICS = {"distributed": options.distributed_parser, "rank": options.rank_parser}
+_CELL_MAGICS = {"distributed": parsers.distributed_parser, "rank": parsers.rank_parser}
 _FIRST_LINE = re.compile(r"\s*%%(distributed|rank)\b")
 _SESSION = re.compile(r"\s--session[= ]\s*([\w-]+)")
 _WORKERS_LINE = re.compile(r"\s*%workers\s+(\S*)$")
@@ -61,7 +61,7 @@ def _workers_line(context: CompletionContext) -> dict[str, Any]:
     found = _WORKERS_LINE.match(context.line_with_cursor[: context.cursor_position])
     if not found:
         return _nothing()
-    verbs = [verb for verb in options.WORKER_VERBS if verb.startswith(found[1])]
+    verbs = [verb for verb in parsers.WORKER_VERBS if verb.startswith(found[1])]
     completions = [SimpleCompletion(text=verb, type="verb") for verb in verbs]
     return {"completions": completions, "suppress": True, "matched_fragment": found[1]}
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from IPython.display import display
 
-from quarterdeck.kernel.session import CellOptions
+from quarterdeck.kernel.options import Options
 
 
-def run(shell: Any, cell: str, number: int, options: CellOptions) -> None:
+def run(shell: Any, cell: str, number: int, options: Options) -> None:
     """Run it; an error is shown as that of an ordinary cell, with the debugger if the front end can ask for
     input.
     """

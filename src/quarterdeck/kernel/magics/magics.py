@@ -15,9 +15,9 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from quarterdeck.errors import RunInterrupted, UsageError
 from quarterdeck.kernel import checkpoints
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.magics import debug, options, tables
+from quarterdeck.kernel.magics import debug, parsers, tables
+from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
-from quarterdeck.kernel.session import CellOptions
 from quarterdeck.kernel.sessions import calls_of
 from quarterdeck.kernel.submit import run_blocking, submit_cell
 from quarterdeck.present.failure import failure
@@ -52,47 +52,47 @@ class QuarterdeckMagics(Magics):
     @cell_magic
     @_stoppable
     def distributed(self, line: str, cell: str = "") -> Run | None:
-        asked = options.distributed_parser().parse_line(line)
+        asked = parsers.distributed_parser().parse_line(line)
         return self._cell("%%distributed", asked, cell)
 
     @cell_magic
     @_stoppable
     def rank(self, line: str, cell: str = "") -> Run | None:
-        asked = options.rank_parser().parse_line(line)
+        asked = parsers.rank_parser().parse_line(line)
         return self._cell("%%rank", asked, cell)
 
     @line_magic
     @_stoppable
     def workers(self, line: str) -> None:
-        asked = options.workers_parser().parse_line(line)
-        session = calls_of(asked.session)
+        asked = parsers.workers_parser().parse_line(line)
+        session = calls_of(parsers.asked_options(asked).session)
         if asked.verb in ("status", "stacks", "doctor"):
             tables.show(self.shell, asked.verb, session.ask(asked.verb))
             return
-        text, notices = session.control(Control(action=asked.verb, spec=options.group_spec(asked)))
+        text, notices = session.control(Control(action=asked.verb, spec=parsers.asked_options(asked).spec))
         print("\n".join(filter(None, [*notices, text])))
 
     @line_magic
     @_stoppable
     def push(self, line: str) -> None:
-        asked = options.push_parser().parse_line(line)
+        asked = parsers.push_parser().parse_line(line)
         with notebooks.cell_view() as view:
-            replaced = calls_of(asked.session).push(asked.names, asked.ranks, view)
+            replaced = calls_of(parsers.asked_options(asked).session).push(asked.names, asked.ranks, view)
             for name, what in replaced.items():
                 view.notice(f"`{name}`: replaced the workers' own ({what}).")
 
     @line_magic
     @_stoppable
     def pull(self, line: str) -> None:
-        asked = options.pull_parser().parse_line(line)
-        target = options.pull_target(asked)
+        asked = parsers.pull_parser().parse_line(line)
+        target = parsers.pull_target(asked)
         with notebooks.cell_view() as view:
-            value = calls_of(asked.session).pull(asked.name, target, asked.rank, view)
+            value = calls_of(parsers.asked_options(asked).session).pull(asked.name, target, asked.rank, view)
         self.shell.user_ns[target] = value
 
     @line_magic
     def checkpoints(self, line: str) -> None:
-        asked = options.checkpoints_parser().parse_line(line)
+        asked = parsers.checkpoints_parser().parse_line(line)
         checkpoints.named(asked.place).show()
 
     # ---- cells
@@ -101,47 +101,46 @@ class QuarterdeckMagics(Magics):
         """The Run of a background cell, if the user gave it no name."""
         if not cell.strip():
             raise UsageError(f"{magic} has no code under it.", "Write the code on the lines after the magic.")
-        options.check_together(magic, asked)
+        wanted = parsers.asked_options(asked)
+        wanted.check_together(magic)
         number = cell_number(self.shell)
         names, plain = self._analyse(cell, number)
-        wanted = options.cell_options(asked)
-        if asked.debug:
+        if wanted.debug:
             debug.run(self.shell, cell, number, wanted)
             return None
         code = RunCell(code=cell, number=number, plain=plain)
-        run = self._started(code, names, wanted, asked)
-        if asked.as_ and run is not None:
-            self.shell.user_ns[asked.as_] = run
-        return run if (asked.background or wanted.detach) and not asked.as_ else None
+        run = self._started(code, names, wanted)
+        if wanted.bind_as and run is not None:
+            self.shell.user_ns[wanted.bind_as] = run
+        return run if not wanted.is_awaited and not wanted.bind_as else None
 
-    def _started(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
+    def _started(self, code: RunCell, names: CellNames, wanted: Options) -> Run | None:
         """Run it, or send it on its way."""
         try:
-            if options.closed_by(asked):
-                awaited = not (asked.background or wanted.detach)
-                run = submit_cell(code, names, wanted, asked.session, awaited)
-                if awaited:
-                    if asked.as_:
-                        self.shell.user_ns[asked.as_] = run
+            if wanted.own_group:
+                run = submit_cell(code, names, wanted)
+                if wanted.is_awaited:
+                    if wanted.bind_as:
+                        self.shell.user_ns[wanted.bind_as] = run
                     run_blocking(run)
                 return run
-            if asked.background:
-                return calls_of(asked.session).submit_cell(code, names, wanted, _new_view())
-            return self._run_cell(code, names, wanted, asked)
+            if wanted.background:
+                return calls_of(wanted.session).submit_cell(code, names, wanted, _new_view())
+            return self._run_cell(code, names, wanted)
         except RunInterrupted:
             raise
         except KeyboardInterrupt:  # elsewhere than in the waiting: while values were pickled, for one
             raise RunInterrupted("stopped by you while the cell was sent to the workers") from None
 
-    def _run_cell(self, code: RunCell, names: CellNames, wanted: CellOptions, asked: Namespace) -> Run | None:
-        session = calls_of(asked.session)
+    def _run_cell(self, code: RunCell, names: CellNames, wanted: Options) -> Run | None:
+        session = calls_of(wanted.session)
         with notebooks.cell_view() as view:
             finished, world_size = session.run_cell(code, names, wanted, view)
-        run = session.last_run() if asked.as_ else None
+        run = session.last_run() if wanted.bind_as else None
         error = failure(finished, self.shell.user_ns.__contains__, wanted.timeout_s, world_size)
         if error is not None:
             if run is not None:
-                self.shell.user_ns[asked.as_] = run
+                self.shell.user_ns[wanted.bind_as] = run
             raise error from None
         return run
 
@@ -176,9 +175,9 @@ def _syntax_words(error: SyntaxError, number: int) -> str:
     return f"{kind}: {error.msg}\n  {where}\n    {line}\n    {caret}\nNothing was run on the workers."
 
 
-QuarterdeckMagics.distributed.__doc__ = options.distributed_parser().format_help()
-QuarterdeckMagics.rank.__doc__ = options.rank_parser().format_help()
-QuarterdeckMagics.workers.__doc__ = options.workers_parser().format_help()
-QuarterdeckMagics.push.__doc__ = options.push_parser().format_help()
-QuarterdeckMagics.checkpoints.__doc__ = options.checkpoints_parser().format_help()
-QuarterdeckMagics.pull.__doc__ = options.pull_parser().format_help()
+QuarterdeckMagics.distributed.__doc__ = parsers.distributed_parser().format_help()
+QuarterdeckMagics.rank.__doc__ = parsers.rank_parser().format_help()
+QuarterdeckMagics.workers.__doc__ = parsers.workers_parser().format_help()
+QuarterdeckMagics.push.__doc__ = parsers.push_parser().format_help()
+QuarterdeckMagics.checkpoints.__doc__ = parsers.checkpoints_parser().format_help()
+QuarterdeckMagics.pull.__doc__ = parsers.pull_parser().format_help()
