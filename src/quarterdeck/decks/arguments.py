@@ -19,9 +19,10 @@ from quarterdeck.context import Context
 from quarterdeck.decks.automatic import ENVIRONMENT, INPUT, OUTPUT, keep_fields
 from quarterdeck.decks.packages import keep_packages
 from quarterdeck.decks.registry import renderers
-from quarterdeck.decks.render.html import Raw, brief, escaped, table
+from quarterdeck.decks.render.html import brief, escaped, table
 from quarterdeck.decks.render.numbers import quick
 from quarterdeck.decks.writer import put
+from quarterdeck.present.tables import Raw
 
 LIMIT_S = 0.3
 """After it, values are only named."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from quarterdeck.decks.packages import kept_packages
 from quarterdeck.decks.phases import events
-from quarterdeck.decks.render.html import Raw, escaped, fold, note, table
+from quarterdeck.decks.render.html import escaped, fold, note, table
 from quarterdeck.decks.render.plain import code
 from quarterdeck.decks.text import Code
+from quarterdeck.present.tables import Raw
 from quarterdeck.store.format import GroupEvent, RunHeader, read_header
 
 

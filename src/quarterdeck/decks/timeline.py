@@ -7,7 +7,8 @@ from itertools import groupby
 
 from quarterdeck.decks.page import chips
 from quarterdeck.decks.phases import FIRST_STEP, MOST, RUNNING, START_UP, Phase, Phases
-from quarterdeck.decks.render.html import Raw, escaped, note, table
+from quarterdeck.decks.render.html import escaped, note, table
+from quarterdeck.present.tables import Raw
 from quarterdeck.present.words import seconds
 
 _KNOWN = {

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from quarterdeck.metrics.thinning import extremes
+from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.present.words import metric
 
 if TYPE_CHECKING:
@@ -14,35 +15,17 @@ if TYPE_CHECKING:
 
 EMPTY = "No metrics yet. qd.log(loss=loss, step=step) draws them here."
 _HEADS = ("name", "last", "min", "max", "steps")
-_LEFT = "text-align:left"
-_RIGHT = "text-align:right;font-variant-numeric:tabular-nums"
+_NUMBERS = range(1, len(_HEADS))
 
 
 def plain(metrics: Metrics) -> str:
-    if not metrics.names:
-        return EMPTY
-    rows = [_HEADS, *_rows(metrics)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEADS))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(pairs)
-        )
-        for pairs in (zip(row, widths, strict=True) for row in rows)
-    )
+    return "\n".join(text_table(_HEADS, [*_rows(metrics)], _NUMBERS)) if metrics.names else EMPTY
 
 
 def html(metrics: Metrics) -> str:
     if not metrics.names:
         return f"<div>{escape(EMPTY)}</div>"
-    head = _row("th", _HEADS)
-    body = "".join(_row("td", row) for row in _rows(metrics))
-    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def _row(tag: str, cells: tuple[str, ...]) -> str:
-    styles = (_LEFT, *(_RIGHT,) * (len(cells) - 1))
-    inner = (f'<{tag} style="{s}">{escape(cell)}</{tag}>' for s, cell in zip(styles, cells, strict=True))
-    return f"<tr>{''.join(inner)}</tr>"
+    return html_table(_HEADS, [*_rows(metrics)], _NUMBERS)
 
 
 def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:

@@ -4,7 +4,7 @@
     run/          a run as messages for the live view, read from the run store as it grows
     checkpoints/  the same for the checkpoint browser
     sink          where outputs go
-    comm          the line to the page, with `run.widget` and `checkpoints.widget`: only these know anywidget,
+    widget        the line to the page; it and the `widget` of `run` and `checkpoints` alone know anywidget,
                   and are imported when the first view is shown, as that takes a moment
 
 The browser's half lies in `labextension/`.

@@ -60,7 +60,7 @@ def kinds(sent: Sent) -> list[str]:
 
 
 def over(view: RunView) -> bool:
-    return view._line._feed is None
+    return view._link._feed is None
 
 
 def test_a_run_that_is_over_is_still_zoomed_into_and_compared(tmp_path: Path, sent: Sent) -> None:
@@ -98,7 +98,7 @@ def test_a_name_that_no_message_can_carry_does_not_end_the_view(tmp_path: Path, 
 def test_a_page_that_is_not_heard_during_a_cell_is_not_taken_for_gone(
     tmp_path: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(widget, "_NOBODY_S", 0.2)
+    monkeypatch.setattr(widget, "NOBODY_S", 0.2)
     run = Run(tmp_path)
     run.start()
     run.log(range(3))
@@ -114,13 +114,13 @@ def test_a_page_that_is_not_heard_during_a_cell_is_not_taken_for_gone(
 def test_nothing_is_sent_where_nobody_looks_and_all_when_somebody_does(
     tmp_path: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(widget, "_NOBODY_S", 0.2)
+    monkeypatch.setattr(widget, "NOBODY_S", 0.2)
     run = Run(tmp_path)
     run.start()
     run.log(range(3))
     view = RunView(run.folder, Control())
     say_from_a_subshell(view, kind="sync")
-    until(lambda: view._line._paused)
+    until(lambda: view._link._paused)
     sent.clear()
     run.log(range(3, 6))
     time.sleep(0.5)

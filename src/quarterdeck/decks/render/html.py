@@ -7,12 +7,10 @@ from contextlib import suppress
 from html import escape
 from typing import Any
 
+from quarterdeck.present.tables import Raw
+
 TEXT_CHARS = 20_000
 BRIEF_CHARS = 200
-
-
-class Raw(str):
-    """HTML, where text is expected."""
 
 
 def escaped(text: str, limit: int = TEXT_CHARS) -> str:

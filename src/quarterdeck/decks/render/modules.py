@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.decks.render.html import Raw, brief, card, dims, escaped, number, table
+from quarterdeck.decks.render.html import brief, card, dims, escaped, number, table
+from quarterdeck.present.tables import Raw
 from quarterdeck.present.words import size
 
 MODULES = 500

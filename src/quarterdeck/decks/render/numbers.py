@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quarterdeck.decks.render import images
-from quarterdeck.decks.render.html import Raw, card, dims, escaped, note, number, table
+from quarterdeck.decks.render.html import card, dims, escaped, note, number, table
+from quarterdeck.present.tables import Raw
 from quarterdeck.present.words import size
 
 BINS = 40

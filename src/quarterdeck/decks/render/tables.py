@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterdeck.decks.render.html import Raw, card, escaped, first_of, number, table
+from quarterdeck.decks.render.html import card, escaped, first_of, number, table
+from quarterdeck.present.tables import Raw
 
 ROWS_WHOLE = 50
 """A table of no more is shown whole, of a longer one the first rows."""

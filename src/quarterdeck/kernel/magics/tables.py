@@ -9,11 +9,9 @@ import re
 from html import escape
 from typing import Any
 
+from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.protocol.messages import Answer, RankStatus
 from quarterdeck.protocol.stacks import FRAME, cell_number
-
-_CELL = "padding:4px 12px 4px 0;text-align:{align};font-variant-numeric:tabular-nums"
-_HEAD = "color:var(--jp-ui-font-color2,#5f6368);font-weight:500;"
 
 
 def show(shell: Any, what: str, answer: Answer) -> None:
@@ -25,15 +23,16 @@ def show(shell: Any, what: str, answer: Answer) -> None:
     facts = [[key, value] for key, value in answer.facts.items() if key != "state"]
     parts = [f"<div>{escape(answer.text)}</div>"]
     lines = [answer.text]
-    for table, heads in ((rows, _STATUS_HEADS), (facts, None)):
+    for table, heads, numbers in ((rows, _STATUS_HEADS, _STATUS_NUMBERS), (facts, [], ())):
         if table:
-            parts.append(_html_table(table, heads))
-            lines += _text_table(table, heads)
+            parts.append(html_table(heads, table, numbers))
+            lines += text_table(heads, table, numbers)
     data = {"text/plain": "\n".join(lines), "text/html": "".join(parts)}
     shell.display_pub.publish(data)
 
 
 _STATUS_HEADS = ["rank", "state", "device", "pid", "names", "memory MB", "private MB"]
+_STATUS_NUMBERS = (0, 3, 4, 5, 6)
 
 
 def _status_rows(answer: Answer) -> list[list[str]]:
@@ -49,37 +48,6 @@ def _status_row(rank: RankStatus) -> list[str]:
         f"{rank.names:,}",
         f"{rank.memory_bytes / 1e6:,.0f}",
         f"{rank.private_bytes / 1e6:,.0f}",
-    ]
-
-
-def _numeric(text: str) -> bool:
-    return text.replace(",", "").isdigit()
-
-
-def _html_table(rows: list[list[str]], heads: list[str] | None) -> str:
-    def cell(tag: str, text: str, sample: str, style: str = "") -> str:
-        align = "right" if heads and _numeric(sample) else "left"
-        wrap = "white-space:pre-wrap;" if "\n" in text else ""
-        return f'<{tag} style="{style}{wrap}{_CELL.format(align=align)}">{escape(text)}</{tag}>'
-
-    head = ""
-    if heads:
-        head = (
-            "<tr>" + "".join(cell("th", h, s, _HEAD) for h, s in zip(heads, rows[0], strict=True)) + "</tr>"
-        )
-    body = "".join("<tr>" + "".join(cell("td", text, text) for text in row) + "</tr>" for row in rows)
-    return f'<table style="border-collapse:collapse;margin:4px 0;font-size:12px">{head}{body}</table>'
-
-
-def _text_table(rows: list[list[str]], heads: list[str] | None) -> list[str]:
-    table = [heads, *rows] if heads else rows
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return [
-        "  ".join(
-            text.rjust(width) if heads and _numeric(rows[0][i]) else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
     ]
 
 

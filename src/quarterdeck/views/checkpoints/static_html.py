@@ -9,8 +9,8 @@ from datetime import datetime
 from html import escape
 
 from quarterdeck.present import words
+from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.views.checkpoints.messages import Group, Row
-from quarterdeck.views.run.runs_html import html_table, plain_table
 from quarterdeck.views.sink import Bundle
 
 _ROWS = 40
@@ -36,8 +36,8 @@ def of(groups: Sequence[Group], where: str) -> Bundle:
     for group in groups[:_GROUPS]:
         heads, rows = _table(group)
         html.append(f"<div><b>{escape(group.name)}</b> {_faint(group.words)}</div>")
-        html.append(html_table(heads, [[escape(cell) for cell in row] for row in rows]))
-        plain += [f"{group.name} {group.words}".rstrip(), *plain_table(heads, rows)]
+        html.append(html_table(heads, rows))
+        plain += [f"{group.name} {group.words}".rstrip(), *text_table(heads, rows)]
         rest = len(group.rows) - len(rows)
         if rest:
             html.append(f"<div>{_faint(f'and {rest:,} older')}</div>")

@@ -4,15 +4,12 @@ looks at it, and threads for what takes a while. Made by the magics' sink.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import anywidget
-import msgspec
 import traitlets
 
 from quarterdeck.views.checkpoints.actions import Namespace
@@ -20,36 +17,29 @@ from quarterdeck.views.checkpoints.feed import ShelfFeed, is_work
 from quarterdeck.views.checkpoints.job_queue import Lane
 from quarterdeck.views.checkpoints.location import Scope
 from quarterdeck.views.checkpoints.messages import Alive, Compare, ToBrowser, ToKernel, WantStatistics
-from quarterdeck.views.comm import BUNDLE, hear_at_once
+from quarterdeck.views.widget import NOBODY_S, LiveWidget, asked
 
 _TICK_S = 1.0
-_NOBODY_S = 180.0
-"""Of silence from all views, after which nobody is taken to look."""
 
 
-class CheckpointBrowser(anywidget.AnyWidget):
-    """The model of one browser's views: nothing but a line to the page, so nothing of it is worth saving."""
+class CheckpointBrowser(LiveWidget):
+    """The model of one browser's views."""
 
-    _esm = BUNDLE
     view = traitlets.Unicode("checkpoints").tag(sync=True)
     """Which of the bundle's views this is."""
 
     def __init__(self, scope: Scope, namespace: Namespace) -> None:
         super().__init__()
-        hear_at_once(self.comm)
         self._feed = ShelfFeed(scope, namespace)
         self._looking = Lane("quarterdeck-look", newest_only=True)
         self._doing = Lane("quarterdeck-do", newest_only=False)
         self._heard_s = 0.0
         self._lock = threading.Lock()
         self._following = False
-        self.on_msg(self._take)
 
-    def _take(self, _widget: object, content: Any, _buffers: object) -> None:
-        """A message of the browser. What is none of ours is passed over: a newer bundle may ask more."""
-        try:
-            request = msgspec.convert(content, ToKernel)
-        except msgspec.ValidationError:
+    def take(self, content: Any) -> None:
+        request: ToKernel | None = asked(content, ToKernel)
+        if request is None:
             return
         self._heard_s = time.monotonic()
         if is_work(request):
@@ -61,12 +51,7 @@ class CheckpointBrowser(anywidget.AnyWidget):
 
     def _tell(self, messages: Iterable[ToBrowser]) -> None:
         for message in messages:
-            content = msgspec.to_builtins(message)
-            try:
-                self.send(content)
-            except UnicodeEncodeError:  # a file's name may hold what UTF-8 cannot
-                text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
-                self.send(json.loads(text))
+            self.tell(message)
 
     def _follow(self) -> None:
         with self._lock:
@@ -83,6 +68,6 @@ class CheckpointBrowser(anywidget.AnyWidget):
                 self._tell(self._feed.news())
             time.sleep(_TICK_S)
             with self._lock:
-                if self.comm is None or time.monotonic() - self._heard_s > _NOBODY_S:
+                if self.comm is None or time.monotonic() - self._heard_s > NOBODY_S:
                     self._following = False
                     return

@@ -11,6 +11,7 @@ from html import escape
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.present import words
 from quarterdeck.present.failure import short
+from quarterdeck.present.tables import FAINT, Raw, html_table, text_table
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import StoredRun
@@ -37,7 +38,6 @@ _COLOURS = {
     "idle": "var(--jp-ui-font-color2,#5f6368)",
 }
 _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
-_FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
 
 def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
@@ -47,14 +47,11 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
         return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
-    html = [
-        [escape(row[0]), _state(run.state, row[1]), *map(escape, row[2:])]
-        for row, run in zip(plain, runs, strict=True)
-    ]
+    html = [[row[0], _state(run.state, row[1]), *row[2:]] for row, run in zip(plain, runs, strict=True)]
     rest = total - len(runs)
     more = [f"and {rest:,} older: qd.runs(limit=...) shows more"] if rest else []
     return {
-        "text/plain": "\n".join([*plain_table(heads, plain), *more]),
+        "text/plain": "\n".join([*text_table(heads, plain), *more]),
         "text/html": html_table(heads, html) + "".join(f"<div>{_faint(line)}</div>" for line in more),
     }
 
@@ -101,28 +98,11 @@ def _duration(run: StoredRun) -> str:
 
 
 def _faint(text: str) -> str:
-    return f'<span style="font-weight:400;{_FAINT}">{escape(text)}</span>'
+    return f'<span style="font-weight:400;{FAINT}">{escape(text)}</span>'
 
 
-def _state(state: str, words: str) -> str:
+def _state(state: str, words: str) -> Raw:
     icon, colour = _STATES[state]
-    return f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {words.capitalize()}</span>'
-
-
-def html_table(heads: list[str], rows: list[list[str]]) -> str:
-    style = "padding:4px 16px 4px 0;text-align:left;vertical-align:top"
-    head = "".join(f'<th style="{style};font-weight:500;{_FAINT}">{escape(h)}</th>' for h in heads)
-    body = "".join("<tr>" + "".join(f'<td style="{style}">{c}</td>' for c in row) + "</tr>" for row in rows)
-    return (
-        '<table style="border-collapse:collapse;margin:4px 0;font-size:12px;'
-        f'font-variant-numeric:tabular-nums"><tr>{head}</tr>{body}</table>'
+    return Raw(
+        f'<span style="white-space:nowrap;color:{_COLOURS[colour]}">{icon} {words.capitalize()}</span>'
     )
-
-
-def plain_table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
-    ]

@@ -10,10 +10,11 @@ from html import escape
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present import words
+from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run import faults
-from quarterdeck.views.run.runs_html import called, html_table, plain_table, rank_row
+from quarterdeck.views.run.runs_html import called, rank_row
 from quarterdeck.views.sink import Bundle
 
 __all__ = ["called", "empty", "of", "sentence"]
@@ -52,11 +53,11 @@ def of(
     text, foot = sentence(run, last_step(metrics), state), _foot(run)
     html = [
         f"<div><b>{escape(called(run.header))}</b> {escape(text)}</div>",
-        html_table(heads, [[escape(cell) for cell in row] for row in rows]) if rows else "",
+        html_table(heads, rows) if rows else "",
         *_decks(run),
         f'<div style="{_FAINT}">{escape(foot)}</div>',
     ]
-    plain = [f"{called(run.header)} {text}", *plain_table(heads, rows), foot]
+    plain = [f"{called(run.header)} {text}", *text_table(heads, rows), foot]
     return {
         "text/html": f'<style>{_STYLE}</style><div class="qd-static">{"".join(html)}</div>',
         "text/plain": "\n".join(plain),

@@ -6,7 +6,6 @@ sends what has changed, 20 times a second at most, while the run goes on and som
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,49 +14,40 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import anywidget
-import msgspec
 import traitlets
 
-from quarterdeck.views.comm import BUNDLE, hear_at_once
 from quarterdeck.views.run.curve_stream import Sent
 from quarterdeck.views.run.feed import Feed
 from quarterdeck.views.run.messages import Alive, Stop, Sync, ToKernel, WantRuns
 from quarterdeck.views.sink import Control
+from quarterdeck.views.widget import NOBODY_S, LiveWidget, asked
 
 _TICK_S = 0.05
 _UNHEARD_S = 1.0
 """Between two whole pictures to a view that has not answered yet: many kernels and pages cannot be heard
 while a cell runs. They become rarer with time."""
 _UNHEARD_SHARE = 0.1
-_NOBODY_S = 180.0
-"""Of silence from all views, after which nobody is taken to look."""
 
 
-class RunView(anywidget.AnyWidget):
-    """The model of one run's views: nothing but a line to the browser, so nothing of it is worth saving."""
+class RunView(LiveWidget):
+    """The model of one run's views."""
 
-    _esm = BUNDLE
     beside_output = traitlets.Bool(True).tag(sync=True)
     """What the ranks write is shown beside it already."""
 
     def __init__(self, folder: Path, control: Control, beside_output: bool = True) -> None:
         super().__init__(beside_output=beside_output)
-        hear_at_once(self.comm)
-        self._line = _Line(folder, control, self._tell)
-        self.on_msg(self._line.take)
+        self._link = _Link(folder, control, self._tell)
+
+    def take(self, content: Any) -> None:
+        self._link.take(content)
 
     def _tell(self, sent: Sequence[Sent]) -> None:
         for message, buffer in sent:
-            content, buffers = msgspec.to_builtins(message), [buffer] if buffer else None
-            try:
-                self.send(content, buffers)
-            except UnicodeEncodeError:  # a metric's name may hold what UTF-8 cannot
-                text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
-                self.send(json.loads(text), buffers)
+            self.tell(message, buffer)
 
 
-class _Line:
+class _Link:
     """Between one run and its views."""
 
     def __init__(self, folder: Path, control: Control, send: Callable[[Sequence[Sent]], None]) -> None:
@@ -70,11 +60,9 @@ class _Line:
         self._lock = threading.Lock()
         threading.Thread(target=self._tell, name="quarterdeck-view", daemon=True).start()
 
-    def take(self, _widget: object, content: Any, _buffers: object) -> None:
-        """A message of the browser. What is none of ours is passed over: a newer bundle may ask more."""
-        try:
-            request = msgspec.convert(content, ToKernel)
-        except msgspec.ValidationError:
+    def take(self, content: Any) -> None:
+        request: ToKernel | None = asked(content, ToKernel)
+        if request is None:
             return
         self._heard_s = time.monotonic()
         self._hears = self._hears or threading.current_thread() is not threading.main_thread()
@@ -101,7 +89,7 @@ class _Line:
         while (feed := self._feed) is not None:
             time.sleep(_TICK_S)
             now = time.monotonic()
-            self._paused = self._paused or (self._hears and now - self._heard_s > _NOBODY_S)
+            self._paused = self._paused or (self._hears and now - self._heard_s > NOBODY_S)
             wait_s = max(_UNHEARD_S, _UNHEARD_SHARE * (now - began_s))
             unheard = not self._heard_s and now - whole_s >= wait_s
             whole_s = now if unheard else whole_s
