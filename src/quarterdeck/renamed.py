@@ -1,6 +1,7 @@
 """Where the classes and functions are today whose old module stands in what was stored: in returned values
 and in hyperparameters. Used by whoever reads those.
 
+A module of quarterdeck whose names can be stored is not renamed without a line here.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Which checkpoint is "latest" or "best", answered once for all ranks of an attempt that ask at the same
-place of their program: between the same two saves of their own. Used by `loading`.
+place of their program: between the same two saves of their own. Used by `load`.
 
 The first one that asks looks, and leaves what it found in a small file. A rank whose place is not known (it
 does not save) looks for itself.

@@ -45,7 +45,7 @@ class Position(msgspec.Struct):
 
 
 class Kept(msgspec.Struct):
-    """As `keeping.prune` takes it."""
+    """As `retention.prune` takes it."""
 
     keep_last: int | None
     keep_best: str | None

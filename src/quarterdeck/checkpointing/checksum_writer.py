@@ -1,4 +1,4 @@
-"""What a file of a checkpoint is written through: it counts and sums up what passes. Used by `places`; all
+"""What a file of a checkpoint is written through: it counts and sums up what passes. Used by `storage`; all
 that fills files (`safetensors`, torch.save) writes to one.
 """
 

@@ -1,4 +1,4 @@
-"""Tensors as they lie in a checkpoint, whole or in pieces, of which any region can be read. Used by `loading`
+"""Tensors as they lie in a checkpoint, whole or in pieces, of which any region can be read. Used by `load`
 and `export`; nothing is read before `read`.
 """
 

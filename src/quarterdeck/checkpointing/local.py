@@ -1,4 +1,4 @@
-"""Checkpoints in a local folder: see `places`. A draft is a hidden folder beside them, renamed when it is
+"""Checkpoints in a local folder: see `storage`. A draft is a hidden folder beside them, renamed when it is
 complete; each file, the folder and its parent are synced, so that a power cut leaves the one before or the
 new one.
 

@@ -1,5 +1,5 @@
-"""What a checkpoint says of itself: `manifest.json` and `tensors.json`. Pure; written by `draft`, read by
-`listing` and `loading`, in every process.
+"""What a checkpoint says of itself: `manifest.json` and `tensors.json`. Pure; written by `saver`, read by
+`checkpoint` and `load`, in every process.
 
     manifest.json   {"crc32": ..., "manifest": {...}}; the checksum is that of the inner object's bytes
     tensors.json    the same around the index of tensors; apart, so that a list of checkpoints stays cheap

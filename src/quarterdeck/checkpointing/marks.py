@@ -1,5 +1,5 @@
 """Small files by which processes tell each other something, in a folder that they share. Used by `attempt`,
-`offers`, `answers` and `joining`.
+`offers`, `answers` and `rank_rendezvous`.
 
 A lock ends with the process that holds it, and so tells one that died from one that is slow.
 """

@@ -1,5 +1,5 @@
 """The metrics of a checkpoint that several ranks have saved: the mean over those that gave them, whoever
-wrote it. Used by `listing` and `offering`.
+wrote it. Used by `checkpoint` and `offering`.
 
 A rank that calls after the checkpoint is complete has its numbers added in a file beside the manifest.
 """

@@ -1,5 +1,5 @@
 """A model as a checkpoint sees it: without the wrappers that DDP, torch.compile and others put around it or
-parts of it, its names the same on every number of ranks. Used by `capture` and `loading`.
+parts of it, its names the same on every number of ranks. Used by `capture` and `load`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What a state is made of, by name: shapes and types, no values. Ranks that save one checkpoint together, or
-one for all, have the same. Used by `saving` and `offering`.
+one for all, have the same. Used by `save` and `offering`.
 """
 
 from __future__ import annotations

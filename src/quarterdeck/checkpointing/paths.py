@@ -1,10 +1,10 @@
-"""How checkpoints and what is around them are called in their folder. Pure; used by `places` and `saving`.
+"""How checkpoints and what is around them are called in their folder. Pure; used by `storage` and `save`.
 
 step-00001200               a checkpoint
 .step-00001200.KEY.qd-tmp   one in the making
 .step-00001200.qd-old       one that is just being replaced; it counts if the new one is not there
 .step-00001200.KEY.qd-del   one that is being removed
-.saves/KEY/                 what the ranks of an attempt tell each other: see `attempt`, `offers`, `joining`
+.saves/KEY/                 what its ranks tell each other: `attempt`, `offers`, `rank_rendezvous`
 .saves/KEY/answers/         what they were told is "latest": see `answers`
 """
 

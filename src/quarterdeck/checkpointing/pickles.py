@@ -1,5 +1,5 @@
 """Pickles of strangers, without running anything of theirs: torch.save files with `weights_only`, and the
-`.metadata` of torch.distributed.checkpoint with the reader of `standins`. Used by `loading`.
+`.metadata` of torch.distributed.checkpoint with the reader of `standins`. Used by `load`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be loaded: our own checkpoints, and files of other makes, all in one form. Used by `loading` and
+"""What can be loaded: our own checkpoints, and files of other makes, all in one form. Used by `load` and
 `export`. Nothing here runs code from a file, unless `trust` is given.
 """
 

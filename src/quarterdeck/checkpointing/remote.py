@@ -1,4 +1,4 @@
-"""Checkpoints behind an fsspec URL ("s3://bucket/run"): see `places`. fsspec is loaded here only.
+"""Checkpoints behind an fsspec URL ("s3://bucket/run"): see `storage`. fsspec is loaded here only.
 
 Object stores have no rename. Each save writes its files into a subfolder of its own, then the manifest that
 names it, in one request; what the manifest before named is removed after that.

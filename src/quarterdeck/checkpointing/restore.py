@@ -1,5 +1,5 @@
 """State from a checkpoint into a module and its optimizer. Everything is read and checked by `module_values`
-and `optimizer_values`; what they return is then given to `load_state_dict`. Used by `loading`.
+and `optimizer_values`; what they return is then given to `load_state_dict`. Used by `load`.
 
 No collectives: each rank reads the parts that it holds, however many ranks there are now or were before.
 """

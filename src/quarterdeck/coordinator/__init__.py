@@ -1,3 +1,3 @@
-"""The coordinator: one process per kernel that owns the session, its workers and the stop ladder. No torch,
-no IPython.
+"""The coordinator: one process per kernel that owns its sessions, the runs in groups of their own, and
+the stop ladder. No torch, no IPython.
 """

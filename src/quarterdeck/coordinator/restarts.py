@@ -1,5 +1,5 @@
 """Which failures of a closed run are worth another attempt, and what the notebook is told of one. Used by
-`closed`.
+`isolated_run`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ PYTHON_GRACE_S = 0.05
 collective.
 """
 STEP_S = 5.0
-"""Between the harder steps of the ladder, as in design.md section 6."""
+"""Between the harder steps of the ladder."""
 SAVE_LIMIT_S = 300.0
 """For a checkpoint that is being written when the ranks are stopped."""
 IMPORT_LIMIT_S = 31.0

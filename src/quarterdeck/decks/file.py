@@ -1,5 +1,5 @@
 """The bytes of a deck's file, `decks/attempt-A/rank-R/NAME-DIGEST.deck`. The only truth about the format.
-Pure; written by `live` in the processes of user code, read by `stored` in the kernel.
+Pure; written by `writer` in the processes of user code, read by `reader` in the kernel.
 
 The file is a series of records, little-endian:
 

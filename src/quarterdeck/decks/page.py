@@ -1,4 +1,4 @@
-"""A deck as a whole page that needs nothing else. Called in the kernel by `stored`, and by `Deck.save`.
+"""A deck as a whole page that needs nothing else. Called in the kernel by `reader`, and by `Deck.save`.
 
 What is in a deck is the user's own HTML, as it is: the page forbids every resource from elsewhere, and is to
 be shown in a frame with `sandbox="allow-scripts"` and nothing more. The HTML lies in a frame of that page:

@@ -36,7 +36,9 @@ class Coordinator:
     process: subprocess.Popen[bytes]
     control: Channel
     guard_fd: int
-    """Write end; the workers, the zygote and the coordinator hold the read end and die with it."""
+    """Write end; the workers and the zygote hold the read end and die with it. The coordinator, which only
+    hands it on, ends with its channel.
+    """
     errors_fd: int
     """Unnamed file that our processes' standard error goes to: the kernel's own would put it under some cell.
     """

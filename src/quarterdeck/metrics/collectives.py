@@ -1,5 +1,5 @@
 """`arrivals-attempt-A-rank-R.bin`: when this rank came to each collective, from torch's flight recorder.
-Written by the worker once a second, read by `pace` in the kernel.
+Written by the worker once a second, read by `step_timing` in the kernel.
 
 A ring of fixed size; all is little-endian, numbers are i64. The head: "qdarr", 1, 2 bytes of 0; how many
 records were ever written; the time, ns since 1970, until which all is there, and that since when nothing is
@@ -55,7 +55,7 @@ class Recorded(NamedTuple):
 
 
 def recorded() -> Recorded | None:
-    """What torch's flight recorder holds: of the collectives of this process, the last 2,000. None if this
+    """What torch's flight recorder holds: of the collectives of this process, the last 512. None if this
     torch has none.
 
     Costs about 20 microseconds each, in which no other thread of this process runs Python. (The recorder's

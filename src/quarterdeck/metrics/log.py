@@ -3,7 +3,7 @@ also in children that it forks. Needs neither torch nor numpy.
 
 Each call is one append to the file that `format` describes. There is no buffer: what a call has written
 before it returned survives the death of the process, by whatever signal. CUDA scalars are the exception: see
-`late`.
+`pending_gpu`.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class ThinnedMetrics:
         return sorted(self.grids, key=lambda name: (name.rpartition("/")[0], name))
 
     def follow(self, ancestors: Iterable[Path]) -> None:
-        """The folders of the runs that this one continues, the latest first (`lineage.ancestors`)."""
+        """The folders of the runs that this one continues, the latest first (`resume_chain.ancestors`)."""
         self._chain.follow(ancestors)
 
     def refresh(self) -> bool:

@@ -101,7 +101,7 @@ class WorkerNames(msgspec.Struct):
     """Identifies one life of the worker process; another one after it was replaced."""
     names: dict[str, Owner]
     dropped: list[int] = []
-    """Travel ids whose objects this worker no longer holds (see payload.pickler)."""
+    """Travel ids whose objects this worker no longer holds (see `transfer.pickler`)."""
 
 
 class RankStatus(msgspec.Struct, omit_defaults=True):
@@ -208,7 +208,7 @@ class _Work(Message, kw_only=True):
 
 
 class RunCell(_Work, kw_only=True):
-    """Run a cell on the turn's ranks. Forwarded to workers byte for byte."""
+    """Run a cell on the turn's ranks. The coordinator adds the place of the run, and sends it on."""
 
     code: str
     bare: bool = False
@@ -552,7 +552,7 @@ class Leave(Message):
 
 
 class Fork(Message):
-    """Start one worker; carries its channel, stdout, stderr, stacks and guard descriptors."""
+    """Start one worker; carries the descriptors of its channel, stdout, stderr and stacks."""
 
     life: str
     start_method: Literal["fork", "spawn"]

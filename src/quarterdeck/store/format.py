@@ -82,7 +82,7 @@ class RunHeader(msgspec.Struct):
     parent: str = ""
     """The run that this one continues, by its id."""
     parent_folder: str = ""
-    """Where that was then; see `history.parent_of`."""
+    """Where that was then; see `resume_chain.parent_of`."""
     resumed_from: str = ""
     """The folder of checkpoints, or the one checkpoint, that it began with."""
     max_restarts: Count = 0

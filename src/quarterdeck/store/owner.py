@@ -20,7 +20,7 @@ class Keeper(msgspec.Struct, frozen=True):
     node: str
     """Within what `pid` means something: machine, boot and pid namespace."""
     socket: str = ""
-    """Where it listens, if its run is detached: see `runtime`."""
+    """Where it listens, if its run is detached: see `detached_socket`."""
 
     @classmethod
     def here(cls) -> Keeper:

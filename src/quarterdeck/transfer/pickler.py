@@ -73,7 +73,7 @@ def loads(
 ) -> dict[str, object]:
     """The values, by name. Does not bind them: that is the caller's to do, in `namespace`.
 
-    Raises `travel.Gone` for a reference to an object that has died meanwhile, and what unpickling raises.
+    Raises `identity.Gone` for a reference to an object that has died meanwhile, and what unpickling raises.
     """
     with unpickle.receiving(namespace, table), without_inference_mode(), _NoExit("unpickled"):
         imports, values = _Reader(io.BytesIO(data), buffers=buffers).load()
@@ -84,7 +84,7 @@ def loads(
 
 def load_function(data: bytes) -> Callable[..., Any]:
     """A function pickled alone, by `dumps_function` or by plain cloudpickle. The former, inside
-    `loaders.receiving` with the buffers that came with it.
+    `unpickle.receiving` with the buffers that came with it.
     """
     with without_inference_mode(), _NoExit("unpickled"):
         function: Callable[..., Any] = pickle.loads(data, buffers=unpickle.function_buffers())

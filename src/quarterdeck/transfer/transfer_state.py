@@ -1,6 +1,6 @@
 """What travelled from the notebook to a session's workers, and so what has to travel for the next cell.
 
-Lives in the kernel, one per session; called by the client around each action of a turn: `plan`, then (when
+Lives in the kernel, one per session; called around each action of a turn: `plan`, then (when
 the workers have taken the payload) `sent`, then `bound` with what the cell bound. Reads the notebook's
 namespace and never writes it. Holds what travelled weakly wherever Python can.
 """

@@ -183,7 +183,7 @@ class Watcher:
 
     def _run(self) -> None:
         while self._working.wait():
-            # At the same moment on all ranks: the recorder holds the last 2,000 collectives, and what is
+            # At the same moment on all ranks: the recorder holds the last 512 collectives, and what is
             # compared must be in all of their copies.
             time.sleep(self._period_s - time.time() % self._period_s)
             watch: Any = self._watch

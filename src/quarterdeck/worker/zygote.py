@@ -3,7 +3,7 @@ of its own.
 
 Started by the coordinator, which tells it by message to fork, to signal and when to end; it tells when a
 worker exits. It never initialises CUDA and never does tensor arithmetic: either would make forked children
-hang or fail. A zygote started with `--bare` imports nothing and starts its workers as fresh interpreters
+hang or fail. A bare one imports nothing and starts its workers as fresh interpreters
 (`--start-method spawn`).
 """
 

@@ -1,4 +1,4 @@
-"""The one thread that draws pictures of runs. In the kernel; used by `run_display`.
+"""The one thread that draws pictures of runs. In the kernel; used by `run_output`.
 
 One for all: matplotlib opens its fonts anew in each thread, a kernel each thread's way to the front end, and
 pictures that are drawn side by side are ready no sooner.

@@ -1,4 +1,5 @@
-"""What a reader of the browser may do with a checkpoint that is listed. Used by `shelf`, from any thread.
+"""What a reader of the browser may do with a checkpoint that is listed. Used by `feed`, from any
+thread.
 
 Each gives a sentence that says what has happened, and raises what stood in the way.
 """

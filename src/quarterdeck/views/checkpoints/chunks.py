@@ -1,5 +1,6 @@
 """Tensors piece by piece, so that looking into one takes bounded memory and time. Used by `statistics` and
-`changes`, in a thread of the kernel. torch is there already when this is called; tensors come from `opened`.
+`tensor_diff`, in a thread of the kernel. torch is there already when this is called; tensors come from
+`opened`.
 """
 
 from __future__ import annotations

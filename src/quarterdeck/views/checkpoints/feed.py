@@ -1,4 +1,4 @@
-"""The checkpoints of a scope as messages for their live views. Made by `widgets`, in the kernel; used from
+"""The checkpoints of a scope as messages for their live views. Made by `widget`, in the kernel; used from
 any thread.
 
     feed = ShelfFeed(scope, namespace)

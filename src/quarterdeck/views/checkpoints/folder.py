@@ -1,4 +1,4 @@
-"""The checkpoints of one folder, read again only where something changed. Used by `catalog`."""
+"""The checkpoints of one folder, read again only where something changed. Used by `index`."""
 
 from __future__ import annotations
 

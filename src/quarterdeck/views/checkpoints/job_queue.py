@@ -1,5 +1,5 @@
 """Work that views ask for, one piece after another in a thread that is there only while there is some. Used
-by `widgets`, in the kernel.
+by `widget`, in the kernel.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Which way a metric is better, judged by its name, and which checkpoint is the best by it. Pure; used by
-`album`.
+`folder`.
 """
 
 from __future__ import annotations

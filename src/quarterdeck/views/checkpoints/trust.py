@@ -1,4 +1,4 @@
-"""Whether a checkpoint could be loaded without running anything of it. Used by `catalog`; nothing is
+"""Whether a checkpoint could be loaded without running anything of it. Used by `index`; nothing is
 unpickled.
 
 A saved state is plain values and tensors. A pickle that names anything else is somebody's code: loading it is

@@ -1,4 +1,6 @@
-"""What went wrong in a run, in words: a sentence for its head, an entry for each fault. Used by `state`."""
+"""What went wrong in a run, in words: a sentence for its head, an entry for each fault.
+Used by `snapshot`.
+"""
 
 from __future__ import annotations
 

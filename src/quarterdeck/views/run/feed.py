@@ -1,4 +1,4 @@
-"""A run as messages for its live views, read from its folder as it grows. Made by `widgets`, in the kernel;
+"""A run as messages for its live views, read from its folder as it grows. Made by `widget`, in the kernel;
 used from any thread.
 
     feed = Feed(folder, control)

@@ -1,4 +1,4 @@
-"""The loops of all ranks as one bar. Pure; used by `state`."""
+"""The loops of all ranks as one bar. Pure; used by `snapshot`."""
 
 from __future__ import annotations
 
