@@ -4,7 +4,7 @@ import type { Curves } from "@quarterdeck/protocol/run";
 
 import { detailLines, exact, Line, merged, numbers, RunCurves } from "../src/curves/data";
 import { groupsOf, headed } from "../src/curves/groups";
-import { Look } from "../src/curves/look";
+import { Settings } from "../src/curves/settings";
 import { smooth } from "../src/curves/smooth";
 import { CurveStore } from "../src/curves/store";
 import { linearScale, logScale, timeTick } from "../src/curves/ticks";
@@ -221,13 +221,13 @@ test("metrics stand in groups by their prefix, headed only where that saves look
 });
 
 test("up to eight ranks are lines; more are a band until one is chosen", () => {
-  const look = new Look();
-  look.ranks = [0, 1, 2, 3];
-  assert.deepEqual([look.shows(2), look.shows("mean"), look.shows("band")], [true, true, false]);
-  look.isolate(2, [0, 1, 2, 3, "mean"]);
-  assert.deepEqual([look.shows(2), look.shows(1), look.shows("mean")], [true, false, false]);
-  look.isolate(2, [0, 1, 2, 3, "mean"]);
-  assert.ok(look.shows(1));
-  look.ranks = Array.from({ length: 9 }, (_, rank) => rank);
-  assert.deepEqual([look.shows(2), look.shows("band")], [false, true]);
+  const settings = new Settings();
+  settings.ranks = [0, 1, 2, 3];
+  assert.deepEqual([settings.shows(2), settings.shows("mean"), settings.shows("band")], [true, true, false]);
+  settings.isolate(2, [0, 1, 2, 3, "mean"]);
+  assert.deepEqual([settings.shows(2), settings.shows(1), settings.shows("mean")], [true, false, false]);
+  settings.isolate(2, [0, 1, 2, 3, "mean"]);
+  assert.ok(settings.shows(1));
+  settings.ranks = Array.from({ length: 9 }, (_, rank) => rank);
+  assert.deepEqual([settings.shows(2), settings.shows("band")], [false, true]);
 });

@@ -55,8 +55,8 @@ export class Browser {
       chosen: (id) => this.detail.update(this.items.get(id)),
       entered: () => this.detail.focus(),
       marked: (id) => this.mark(id),
-      pinned: () => this.detail.deeds.pinned(),
-      deleted: () => this.detail.deeds.deleted(),
+      pinned: () => this.detail.actions.pinned(),
+      deleted: () => this.detail.actions.deleted(),
       searched: () => this.filter.focus(),
       sorted: () => this.redraw(),
     });

@@ -5,7 +5,7 @@ import type { Detail, Fact, Statistics, ToKernel } from "@quarterdeck/protocol/c
 import { fill, h, show } from "../basics/dom";
 import { icon } from "../basics/icons";
 import { clock, age, metric } from "../basics/words";
-import { Deeds } from "./deeds";
+import { Actions } from "./actions";
 import { metricOf } from "./filter";
 import { Histogram } from "./histogram";
 import type { Entry } from "./items";
@@ -18,7 +18,7 @@ const KEPT = 50;
 
 export class DetailPane {
   readonly el = h("div", { class: "qd-ck-detail", role: "region", "aria-label": "Checkpoint" });
-  readonly deeds: Deeds;
+  readonly actions: Actions;
   private readonly title = h("h3", { class: "qd-ck-title qd-grow" });
   private readonly words = h("div", { class: "qd-s qd-dim qd-ck-words" });
   private readonly problem = h("div", { class: "qd-note qd-note-err", hidden: true });
@@ -34,10 +34,10 @@ export class DetailPane {
   private all = false;
 
   constructor(private readonly send: (message: ToKernel) => void) {
-    this.deeds = new Deeds(send);
+    this.actions = new Actions(send);
     this.tensors = new Tensors((tensor) => this.look(tensor));
-    const head = h("div", { class: "qd-row" }, this.title, this.deeds.icons);
-    fill(this.el, head, this.words, this.problem, this.deeds.el, this.metrics, this.values, this.tensors.el, this.histogram.el, this.about);
+    const head = h("div", { class: "qd-row" }, this.title, this.actions.icons);
+    fill(this.el, head, this.words, this.problem, this.actions.el, this.metrics, this.values, this.tensors.el, this.histogram.el, this.about);
   }
 
   dispose(): void {
@@ -54,7 +54,7 @@ export class DetailPane {
     const other = keyOf(entry) !== (this.entry && keyOf(this.entry));
     this.entry = entry;
     this.head(entry);
-    this.deeds.update(entry.row);
+    this.actions.update(entry.row);
     if (!other) return;
     this.histogram.clear();
     clearTimeout(this.timer);
@@ -113,7 +113,7 @@ export class DetailPane {
   }
 
   private fill(detail: Detail): void {
-    this.deeds.resumeCode(detail.resume);
+    this.actions.resumeCode(detail.resume);
     const some = this.all ? detail.hyperparameters : detail.hyperparameters.slice(0, MOST_FACTS);
     const rest = detail.hyperparameters.length - some.length;
     const click = (): void => {

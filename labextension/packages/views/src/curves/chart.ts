@@ -6,9 +6,9 @@ import { h, setAttr, setText, show } from "../basics/dom";
 import { duration, integer, metric, steps, tick } from "../basics/words";
 import type { Colours } from "./colours";
 import type { Lines } from "./data";
-import type { Look } from "./look";
 import { Readout } from "./readout";
 import type { Reading } from "./readout";
+import type { Settings } from "./settings";
 import { meanOf, plain, strokesOf } from "./strokes";
 import type { OtherLine, Stroke } from "./strokes";
 import { linearScale, logScale, multiples, niceStep, timeStep, timeTick } from "./ticks";
@@ -18,7 +18,7 @@ import type { Column, Pen, Place } from "./trace";
 
 /** What a chart is told about the world, and what it tells. */
 export interface Surroundings {
-  readonly look: Look;
+  readonly settings: Settings;
   colours(): Colours;
   lines(name: string): Lines;
   others(name: string): OtherLine[];
@@ -82,8 +82,8 @@ export class Chart {
   draw(): void {
     if (this.width < 80) return;
     this.prepare();
-    const { look } = this.around;
-    const made = `${look.x} ${this.logarithmic()}`;
+    const { settings } = this.around;
+    const made = `${settings.x} ${this.logarithmic()}`;
     if (!this.u || made !== this.made) this.make(made);
     const u = this.u;
     if (!u) return;
@@ -118,29 +118,29 @@ export class Chart {
 
   private tell(): void {
     const lines = this.around.lines(this.name);
-    setText(this.caption, metric(meanOf(lines, this.around.look)?.lastValue()));
-    show(this.of, !this.around.look.single);
+    setText(this.caption, metric(meanOf(lines, this.around.settings)?.lastValue()));
+    show(this.of, !this.around.settings.single);
     const range = `${this.xWords(this.x[0])} to ${this.xWords(this.x[1])}`;
     setAttr(this.el, "aria-label", `${this.name}, ${range}. Arrow keys read values`);
   }
 
   private logarithmic(): boolean {
-    return this.around.look.log && this.y.low > 0;
+    return this.around.settings.log && this.y.low > 0;
   }
 
   // ---- what is to be drawn
 
   private prepare(): void {
-    const { look } = this.around;
+    const { settings } = this.around;
     const lines = this.around.lines(this.name);
-    this.strokes = strokesOf(lines, this.around.others(this.name), look, this.around.colours());
-    const drawsBand = look.many && look.shows("band");
-    this.rankColumns = drawsBand ? look.ranks.flatMap((rank) => columnOf(lines, rank, look)) : [];
+    this.strokes = strokesOf(lines, this.around.others(this.name), settings, this.around.colours());
+    const drawsBand = settings.many && settings.shows("band");
+    this.rankColumns = drawsBand ? settings.ranks.flatMap((rank) => columnOf(lines, rank, settings)) : [];
     this.x = this.xRange();
     const columns = [...this.strokes.map((stroke) => stroke.raw ?? stroke.column), ...this.rankColumns];
     const [first, last] = this.x;
-    const linear = look.log ? null : extent(columns, first, last, false);
-    const positive = look.log ? extent(columns, first, last, true) : null;
+    const linear = settings.log ? null : extent(columns, first, last, false);
+    const positive = settings.log ? extent(columns, first, last, true) : null;
     this.empty = !linear && !positive;
     const ticks = this.height > 160 ? 5 : 4;
     if (positive) this.y = logScale(positive[0], positive[1], ticks);
@@ -148,8 +148,8 @@ export class Chart {
   }
 
   private xRange(): [number, number] {
-    const { look } = this.around;
-    if (look.zoom) return [look.zoom[0], look.zoom[1]];
+    const { settings } = this.around;
+    if (settings.zoom) return [settings.zoom[0], settings.zoom[1]];
     let [low, high] = [Infinity, -Infinity];
     for (const { column } of this.strokes) {
       if (column.count === 0) continue;
@@ -210,7 +210,7 @@ export class Chart {
 
   private xStep(): number {
     const rough = (this.x[1] - this.x[0]) / Math.max(2, (this.width - AXIS.yLeast) / 92);
-    return this.around.look.x === "time" ? timeStep(rough) : Math.max(1, niceStep(rough, [1, 2, 3, 5, 10]));
+    return this.around.settings.x === "time" ? timeStep(rough) : Math.max(1, niceStep(rough, [1, 2, 3, 5, 10]));
   }
 
   private xTicks(): number[] {
@@ -218,12 +218,12 @@ export class Chart {
   }
 
   private xLabel(value: number): string {
-    if (this.around.look.x === "step") return steps(value);
+    if (this.around.settings.x === "step") return steps(value);
     return timeTick(value, this.xStep());
   }
 
   private xWords(value: number): string {
-    return this.around.look.x === "step" ? `step ${integer(Math.round(value))}` : `after ${duration(value / 1000)}`;
+    return this.around.settings.x === "step" ? `step ${integer(Math.round(value))}` : `after ${duration(value / 1000)}`;
   }
 
   private cursor(): uPlot.Cursor {
@@ -341,10 +341,10 @@ export class Chart {
   /** Which ranks have the least and the greatest value, where they are drawn as a band. */
   private ends(x: number, u: uPlot): Reading[] {
     if (this.rankColumns.length === 0) return [];
-    const { look } = this.around;
+    const { settings } = this.around;
     const lines = this.around.lines(this.name);
-    const all = look.ranks.flatMap((rank) => {
-      const [column] = columnOf(lines, rank, look);
+    const all = settings.ranks.flatMap((rank) => {
+      const [column] = columnOf(lines, rank, settings);
       const value = column?.middle[lines.get(rank)?.nearest(x, column.x) ?? -1];
       return value !== undefined && Number.isFinite(value) ? [{ rank, value }] : [];
     });
@@ -398,9 +398,9 @@ function textWidth(ctx: CanvasRenderingContext2D, font: string, text: string): n
   return width;
 }
 
-function columnOf(lines: Lines, rank: number, look: Look): Column[] {
+function columnOf(lines: Lines, rank: number, settings: Settings): Column[] {
   const line = lines.get(rank);
-  return line ? [plain(line, look)] : [];
+  return line ? [plain(line, settings)] : [];
 }
 
 function reading(stroke: Stroke, x: number, u: uPlot): Reading[] {

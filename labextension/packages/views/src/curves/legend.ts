@@ -3,7 +3,7 @@
 import { arrows, fill, h, setAttr } from "../basics/dom";
 import { rankColour } from "../basics/rank_chip";
 import { RUN_TOKENS } from "./colours";
-import type { Key, Look } from "./look";
+import type { Key, Settings } from "./settings";
 
 export interface Entry {
   key: Key;
@@ -16,8 +16,8 @@ export interface Entry {
 }
 
 /** What the legend has for these ranks and compared runs. */
-export function entriesOf(look: Look, runs: readonly { key: Key; name: string; at: number }[]): Entry[] {
-  const ranks = look.ranks.map((rank) => {
+export function entriesOf(settings: Settings, runs: readonly { key: Key; name: string; at: number }[]): Entry[] {
+  const ranks = settings.ranks.map((rank) => {
     return { key: rank, short: String(rank), long: `rank ${rank}`, colour: rankColour(rank), dashed: rank % 8 >= 4 };
   });
   const mean: Entry = { key: "mean", short: "mean", long: "the mean over ranks", colour: "var(--qd-mean)", dashed: false };
@@ -26,8 +26,8 @@ export function entriesOf(look: Look, runs: readonly { key: Key; name: string; a
   const others = runs.map(({ key, name, at }) => {
     return { key, short: name, long: `run ${name}`, colour: `var(${RUN_TOKENS[at % RUN_TOKENS.length]})`, dashed: true };
   });
-  if (look.single) return others.length > 0 ? [own, ...others] : [];
-  return [...(look.many ? [mean, spread, ...ranks] : [...ranks, mean]), ...others];
+  if (settings.single) return others.length > 0 ? [own, ...others] : [];
+  return [...(settings.many ? [mean, spread, ...ranks] : [...ranks, mean]), ...others];
 }
 
 export class Legend {
@@ -37,11 +37,11 @@ export class Legend {
   private made = "";
 
   constructor(
-    private readonly look: Look,
+    private readonly settings: Settings,
     private readonly changed: () => void,
   ) {
     arrows(this.el, "button");
-    this.el.addEventListener("dblclick", () => this.set(() => look.reset()));
+    this.el.addEventListener("dblclick", () => this.set(() => settings.reset()));
   }
 
   keys(): Key[] {
@@ -56,28 +56,28 @@ export class Legend {
       this.chips = entries.map((entry) => this.chip(entry));
       fill(this.el, this.chips);
     }
-    setAttr(this.el, "data-many", this.look.many);
+    setAttr(this.el, "data-many", this.settings.many);
     entries.forEach((entry, at) => this.mark(this.chips[at], entry));
   }
 
   /** Shows this one only. */
   isolate(key: Key): void {
-    if (this.keys().includes(key)) this.set(() => this.look.isolate(key, this.keys()));
+    if (this.keys().includes(key)) this.set(() => this.settings.isolate(key, this.keys()));
   }
 
   private mark(chip: HTMLButtonElement | undefined, entry: Entry): void {
     if (!chip) return;
-    const shown = this.look.shows(entry.key);
+    const shown = this.settings.shows(entry.key);
     setAttr(chip, "aria-pressed", String(shown));
     setAttr(chip, "title", `${shown ? "Hide" : "Show"} ${entry.long}; with Alt: only this one`);
   }
 
   private chip(entry: Entry): HTMLButtonElement {
-    const focus = (key: Key | null) => () => this.set(() => (this.look.focus = key));
+    const focus = (key: Key | null) => () => this.set(() => (this.settings.focus = key));
     const click = (event: MouseEvent): void => {
       if (event.detail > 1) return;
       if (event.altKey) this.isolate(entry.key);
-      else this.set(() => this.look.toggle(entry.key));
+      else this.set(() => this.settings.toggle(entry.key));
     };
     const swatch = `qd-sw ${entry.key === "mean" ? "qd-sw-mean" : ""} ${entry.dashed ? "qd-sw-dash" : ""}`;
     const on = { click, mouseenter: focus(entry.key), mouseleave: focus(null) };

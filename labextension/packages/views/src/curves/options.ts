@@ -2,7 +2,7 @@
 
 import { iconButton } from "../basics/buttons";
 import { h, setAttr, setText, show } from "../basics/dom";
-import type { Look, XAxis } from "./look";
+import type { Settings, XAxis } from "./settings";
 
 export class Options {
   readonly el: HTMLElement;
@@ -14,15 +14,15 @@ export class Options {
   private readonly all = h("button", { class: "qd-btn qd-btn-small", type: "button", hidden: true }, "Show all");
 
   constructor(
-    private readonly look: Look,
+    private readonly settings: Settings,
     private readonly changed: () => void,
     compare: HTMLElement,
   ) {
     this.axes = { step: this.axis("step"), time: this.axis("time") };
-    this.slider.addEventListener("input", () => this.set(() => (look.smoothing = this.slider.valueAsNumber / 100)));
-    this.log.addEventListener("click", () => this.set(() => (look.log = !look.log)));
-    this.layout.addEventListener("click", () => this.set(() => (look.columns = look.columns === 1 ? 2 : 1)));
-    this.all.addEventListener("click", () => this.set(() => (look.zoom = null)));
+    this.slider.addEventListener("input", () => this.set(() => (settings.smoothing = this.slider.valueAsNumber / 100)));
+    this.log.addEventListener("click", () => this.set(() => (settings.log = !settings.log)));
+    this.layout.addEventListener("click", () => this.set(() => (settings.columns = settings.columns === 1 ? 2 : 1)));
+    this.all.addEventListener("click", () => this.set(() => (settings.zoom = null)));
     const smoothing = h("label", { class: "qd-row qd-s qd-dim qd-smooth" }, h("span", null, "Smoothing"), this.slider, this.value);
     const segment = h("div", { class: "qd-seg", role: "group", "aria-label": "x axis" }, this.axes.step, this.axes.time);
     this.el = h("div", { class: "qd-options" }, this.all, smoothing, segment, this.log, this.layout, compare);
@@ -31,17 +31,17 @@ export class Options {
 
   /** `wide`: there is room for two charts in a row. */
   mark(wide: boolean): void {
-    const { look } = this;
-    setText(this.value, look.smoothing.toFixed(2));
-    for (const [name, button] of Object.entries(this.axes)) setAttr(button, "aria-pressed", String(look.x === name));
-    setAttr(this.log, "aria-pressed", String(look.log));
-    setAttr(this.layout, "aria-pressed", String(look.columns === 1));
+    const { settings } = this;
+    setText(this.value, settings.smoothing.toFixed(2));
+    for (const [name, button] of Object.entries(this.axes)) setAttr(button, "aria-pressed", String(settings.x === name));
+    setAttr(this.log, "aria-pressed", String(settings.log));
+    setAttr(this.layout, "aria-pressed", String(settings.columns === 1));
     show(this.layout, wide);
-    show(this.all, look.zoom !== null);
+    show(this.all, settings.zoom !== null);
   }
 
   private axis(name: XAxis): HTMLButtonElement {
-    const click = (): void => this.set(() => ([this.look.x, this.look.zoom] = [name, null]));
+    const click = (): void => this.set(() => ([this.settings.x, this.settings.zoom] = [name, null]));
     return h("button", { type: "button", on: { click } }, name);
   }
 

@@ -2,7 +2,7 @@
 
 import { fill, h, setText, show } from "../basics/dom";
 import { metric } from "../basics/words";
-import type { Key } from "./look";
+import type { Key } from "./settings";
 
 export interface Reading {
   key: Key;

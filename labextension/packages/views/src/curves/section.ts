@@ -15,9 +15,9 @@ import { Compare } from "./compare";
 import { groupsOf, headed, MANY } from "./groups";
 import type { Group } from "./groups";
 import { entriesOf, Legend } from "./legend";
-import { Look } from "./look";
 import { Options } from "./options";
 import { Painter } from "./painter";
+import { Settings } from "./settings";
 import { CurveStore } from "./store";
 import { meanOf } from "./strokes";
 import type { OtherLine } from "./strokes";
@@ -31,7 +31,7 @@ const HEIGHT = { two: 172, one: 212, narrow: 148 };
 export class CurvesSection {
   readonly el: HTMLElement;
   private readonly store = new CurveStore();
-  private readonly look = new Look();
+  private readonly settings = new Settings();
   private readonly painter = new Painter<Chart>();
   private readonly charts = new Map<string, Chart>();
   private readonly open = new Map<string, boolean>();
@@ -53,9 +53,9 @@ export class CurvesSection {
 
   constructor(private readonly send: Send) {
     this.around = this.surroundings();
-    this.legend = new Legend(this.look, () => this.redraw());
+    this.legend = new Legend(this.settings, () => this.redraw());
     this.compare = new Compare(send, () => this.changedRuns());
-    this.options = new Options(this.look, () => this.changedOptions(), this.compare.el);
+    this.options = new Options(this.settings, () => this.changedOptions(), this.compare.el);
     this.watch = new IntersectionObserver((seen) => this.seen(seen), { rootMargin: "200px 0px" });
     const title = h("h3", { class: "qd-ttl" }, "Metrics");
     const bar = h("div", { class: "qd-toolbar" }, title, this.legend.el, this.gear, this.options.el);
@@ -96,7 +96,7 @@ export class CurvesSection {
   }
 
   detail(message: Detail, buffer: Float64Array): void {
-    if (!this.look.zoom) return;
+    if (!this.settings.zoom) return;
     if (this.dropDetail) this.store.coarse();
     this.dropDetail = false;
     this.store.refine(message, buffer);
@@ -139,11 +139,11 @@ export class CurvesSection {
 
   private surroundings(): Surroundings {
     return {
-      look: this.look,
+      settings: this.settings,
       colours: () => (this.palette ??= coloursOf(this.el)),
       lines: (name) => this.store.lines(name),
       others: (name) => this.others(name),
-      range: () => this.store.range(this.look.x),
+      range: () => this.store.range(this.settings.x),
       hover: (x, from, spoken) => {
         for (const chart of this.charts.values()) chart.point(x, spoken && chart === from);
       },
@@ -161,7 +161,7 @@ export class CurvesSection {
   // ---- what is there
 
   private arrange(): void {
-    this.look.ranks = this.store.own().ranks();
+    this.settings.ranks = this.store.own().ranks();
     this.legends();
     const { names } = this.store.own();
     const made = `${names.join("\n")} ${[...this.open]}`;
@@ -177,7 +177,7 @@ export class CurvesSection {
 
   private legends(): void {
     const runs = this.compare.chosen.map((run, at) => ({ key: `run:${run.run_id}` as const, name: run.name, at }));
-    this.legend.update(entriesOf(this.look, runs));
+    this.legend.update(entriesOf(this.settings, runs));
   }
 
   private group(group: Group, folding: boolean, at: number): HTMLElement {
@@ -230,7 +230,7 @@ export class CurvesSection {
 
   private redraw(): void {
     const pad = this.width < NARROW ? 24 : 32;
-    const two = this.width >= WIDE && this.look.columns === 2;
+    const two = this.width >= WIDE && this.settings.columns === 2;
     for (const chart of this.charts.values()) {
       const half = two && !chart.el.parentElement?.hasAttribute("data-single");
       const width = half ? (this.width - pad - 12) / 2 : this.width - pad;
@@ -242,7 +242,7 @@ export class CurvesSection {
 
   private changedOptions(): void {
     this.options.mark(this.width >= WIDE);
-    if (!this.look.zoom) this.store.coarse();
+    if (!this.settings.zoom) this.store.coarse();
     this.redraw();
   }
 
@@ -252,7 +252,7 @@ export class CurvesSection {
   }
 
   private zoom(range: readonly [number, number] | null): void {
-    this.look.zoom = range;
+    this.settings.zoom = range;
     this.changedOptions();
     clearTimeout(this.zoomTimer);
     if (range) this.zoomTimer = setTimeout(() => this.askDetail(range), 120);
@@ -269,8 +269,8 @@ export class CurvesSection {
   }
 
   private steps(name: string, range: readonly [number, number]): [number, number] {
-    const line = meanOf(this.store.own().lines(name), this.look);
-    if (this.look.x === "step" || !line) return [range[0], range[1]];
+    const line = meanOf(this.store.own().lines(name), this.settings);
+    if (this.settings.x === "step" || !line) return [range[0], range[1]];
     const at = (time: number): number => line.step[Math.max(0, line.nearest(time, line.time))] ?? 0;
     return [at(range[0]), at(range[1])];
   }

@@ -3,7 +3,7 @@
 import { RUN_DASHES } from "./colours";
 import type { Colours } from "./colours";
 import type { Line, Lines } from "./data";
-import type { Key, Look } from "./look";
+import type { Key, Settings } from "./settings";
 import { smooth } from "./smooth";
 import type { Column } from "./trace";
 
@@ -30,29 +30,29 @@ export interface OtherLine {
 
 /** Strokes from the lowest to the topmost: ranks, other runs, the mean. Only a rank's line runs through the least
  * and the greatest value of each point; a mean that did would hide the ranks. */
-export function strokesOf(lines: Lines, others: readonly OtherLine[], look: Look, colours: Colours): Stroke[] {
+export function strokesOf(lines: Lines, others: readonly OtherLine[], settings: Settings, colours: Colours): Stroke[] {
   const strokes: Stroke[] = [];
-  const mean = meanOf(lines, look);
-  for (const rank of look.ranks) {
+  const mean = meanOf(lines, settings);
+  for (const rank of settings.ranks) {
     const line = lines.get(rank);
-    if (line && look.shows(rank) && line !== mean) strokes.push(stroke(rank, `rank ${rank}`, line, look, rankStyle(rank, colours)));
+    if (line && settings.shows(rank) && line !== mean) strokes.push(stroke(rank, `rank ${rank}`, line, settings, rankStyle(rank, colours)));
   }
   for (const other of others) {
     const dash = RUN_DASHES[other.at % RUN_DASHES.length] ?? [];
     const colour = colours.runs[other.at % colours.runs.length] ?? colours.fg2;
-    if (look.shows(other.key)) {
-      strokes.push(stroke(other.key, other.label, other.line, look, { colour, width: 1.25, dash, alpha: 1 }));
+    if (settings.shows(other.key)) {
+      strokes.push(stroke(other.key, other.label, other.line, settings, { colour, width: 1.25, dash, alpha: 1 }));
     }
   }
-  const style = { colour: colours.mean, width: look.single ? 1.5 : 2, dash: [], alpha: 1 };
-  if (mean && look.shows("mean")) strokes.push(stroke("mean", look.single ? "this run" : "mean", mean, look, style));
+  const style = { colour: colours.mean, width: settings.single ? 1.5 : 2, dash: [], alpha: 1 };
+  if (mean && settings.shows("mean")) strokes.push(stroke("mean", settings.single ? "this run" : "mean", mean, settings, style));
   return strokes;
 }
 
 /** The mean over ranks; of one rank its own line, as nobody sends a mean of one. */
-export function meanOf(lines: Lines, look: Look): Line | undefined {
-  const [only] = look.ranks;
-  return lines.get("mean") ?? (look.single && only !== undefined ? lines.get(only) : undefined);
+export function meanOf(lines: Lines, settings: Settings): Line | undefined {
+  const [only] = settings.ranks;
+  return lines.get("mean") ?? (settings.single && only !== undefined ? lines.get(only) : undefined);
 }
 
 interface Style {
@@ -67,22 +67,22 @@ function rankStyle(rank: number, colours: Colours): Style {
   return { colour, width: 1, dash: rank % 8 >= 4 ? [4, 3] : [], alpha: 0.8 };
 }
 
-function stroke(key: Key, label: string, line: Line, look: Look, style: Style): Stroke {
-  const all = plain(line, look);
-  const spread = typeof key === "number" || look.single;
+function stroke(key: Key, label: string, line: Line, settings: Settings, style: Style): Stroke {
+  const all = plain(line, settings);
+  const spread = typeof key === "number" || settings.single;
   const raw = spread ? all : { ...all, low: all.middle, high: all.middle };
-  const smoothed = look.smoothing > 0 ? averaged(line, look, raw) : null;
-  return { key, label, line, ...style, ...faded(key, style, look), column: smoothed ?? raw, raw: smoothed ? raw : null };
+  const smoothed = settings.smoothing > 0 ? averaged(line, settings, raw) : null;
+  return { key, label, line, ...style, ...faded(key, style, settings), column: smoothed ?? raw, raw: smoothed ? raw : null };
 }
 
-function faded(key: Key, style: Style, look: Look): Pick<Style, "width" | "alpha"> {
-  if (look.focus === null) return style;
-  return look.focus === key ? { width: Math.max(2, style.width), alpha: 1 } : { width: style.width, alpha: 0.25 };
+function faded(key: Key, style: Style, settings: Settings): Pick<Style, "width" | "alpha"> {
+  if (settings.focus === null) return style;
+  return settings.focus === key ? { width: Math.max(2, style.width), alpha: 1 } : { width: style.width, alpha: 0.25 };
 }
 
 /** The columns of a line as they are. */
-export function plain(line: Line, look: Look): Column {
-  const x = look.x === "step" ? line.step : line.time;
+export function plain(line: Line, settings: Settings): Column {
+  const x = settings.x === "step" ? line.step : line.time;
   return { x, low: line.min, high: line.max, middle: line.mean, count: line.count };
 }
 
@@ -94,11 +94,11 @@ interface Kept {
 
 const kept = new WeakMap<Line, Kept>();
 
-function averaged(line: Line, look: Look, raw: Column): Column {
+function averaged(line: Line, settings: Settings, raw: Column): Column {
   let known = kept.get(line);
-  if (!known || known.version !== line.version || known.weight !== look.smoothing) {
-    known = { version: line.version, weight: look.smoothing, values: new Float64Array(line.count) };
-    smooth(line.mean, line.count, look.smoothing, known.values);
+  if (!known || known.version !== line.version || known.weight !== settings.smoothing) {
+    known = { version: line.version, weight: settings.smoothing, values: new Float64Array(line.count) };
+    smooth(line.mean, line.count, settings.smoothing, known.values);
     kept.set(line, known);
   }
   return { ...raw, low: known.values, high: known.values, middle: known.values };

@@ -8,7 +8,7 @@ import { icon } from "../basics/icons";
 import { copy } from "../basics/save";
 import { stepWords } from "./row";
 
-export class Deeds {
+export class Actions {
   /** Icons beside the title. */
   readonly icons: HTMLElement;
   /** Buttons, and what they open. */
@@ -34,7 +34,7 @@ export class Deeds {
     this.resume.addEventListener("click", () => this.toggle("resume", () => this.resumed()));
     this.icons = h("div", { class: "qd-row qd-ck-icons" }, this.pin, this.save, this.trash);
     const into = h("div", { class: "qd-ck-into", role: "group", "aria-label": "Load" }, this.load, this.name);
-    this.el = h("div", null, h("div", { class: "qd-row qd-ck-deeds" }, into, this.resume), this.opened);
+    this.el = h("div", null, h("div", { class: "qd-row qd-ck-actions" }, into, this.resume), this.opened);
   }
 
   update(row: Row): void {
@@ -100,7 +100,7 @@ export class Deeds {
       };
       return h("button", { class: "qd-btn qd-btn-small", type: "button", on: { click } }, word);
     };
-    return h("div", { class: "qd-row qd-ck-deeds" }, one("safetensors", "Weights, .safetensors"), one("pt", "Everything, .pt"));
+    return h("div", { class: "qd-row qd-ck-actions" }, one("safetensors", "Weights, .safetensors"), one("pt", "Everything, .pt"));
   }
 
   private resumed(): HTMLElement {

@@ -10,7 +10,7 @@ export type Key = Who | "band" | `run:${string}`;
 /** Above this many ranks they are drawn as a band, and only chosen ones as lines. */
 export const LINES_UP_TO = 8;
 
-export class Look {
+export class Settings {
   smoothing = 0;
   log = false;
   x: XAxis = "step";
