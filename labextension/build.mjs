@@ -1,9 +1,9 @@
-// Bundles src/index.ts into the one file that the widget ships. The same sources always give the same bytes.
+// Bundles packages/widget into the one file that the widget ships. The same sources always give the same bytes.
 import { build } from "esbuild";
 
 const outfile = process.argv[2] ?? "../src/quarterdeck/views/static/run_view.js";
 await build({
-  entryPoints: ["src/index.ts"],
+  entryPoints: ["packages/widget/src/index.ts"],
   outfile,
   bundle: true,
   format: "esm",

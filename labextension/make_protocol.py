@@ -1,5 +1,5 @@
-"""Writes `src/protocol.ts` from `quarterdeck.views.run.messages` and `src/checkpoints/protocol.ts` from
-`quarterdeck.views.checkpoints.messages`, so that browser and kernel agree.
+"""Writes `packages/protocol/src/run.ts` from `quarterdeck.views.run.messages` and `checkpoints.ts` beside it
+from `quarterdeck.views.checkpoints.messages`, so that browser and kernel agree.
 
 Called by `make view` and by the checks: `python labextension/make_protocol.py [--check]`.
 """
@@ -21,8 +21,8 @@ from msgspec import inspect as shapes
 from quarterdeck.views.checkpoints import messages as shelf
 from quarterdeck.views.run import messages as feed
 
-SOURCES = Path(__file__).parent / "src"
-TARGETS = {feed: SOURCES / "protocol.ts", shelf: SOURCES / "checkpoints" / "protocol.ts"}
+SOURCES = Path(__file__).parent / "packages" / "protocol" / "src"
+TARGETS = {feed: SOURCES / "run.ts", shelf: SOURCES / "checkpoints.ts"}
 BASES = (feed.ViewMessage, shelf.ShelfMessage)
 COMMAND = "python labextension/make_protocol.py"
 

@@ -1,16 +1,21 @@
-// Bundles every test/*.test.ts and hands it to node's own test runner.
+// Bundles every packages/*/test/*.test.ts and hands it to node's own test runner, with the test of the layers.
+// `npm run test -- words curves` runs those whose names begin so.
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 const only = process.argv.slice(2);
-const names = readdirSync("test").filter((name) => name.endsWith(".test.ts") && (only.length === 0 || only.some((o) => name.startsWith(o))));
+const wanted = (path) => only.length === 0 || only.some((start) => basename(path).startsWith(start));
+const folders = readdirSync("packages").map((name) => join("packages", name, "test"));
+const paths = folders.filter(existsSync).flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
+const entryPoints = paths.filter((path) => path.endsWith(".test.ts") && wanted(path));
 const outdir = mkdtempSync(join(tmpdir(), "qd-view-tests-"));
 try {
   await build({
-    entryPoints: names.map((name) => join("test", name)),
+    entryPoints,
+    outbase: "packages",
     outdir,
     outExtension: { ".js": ".mjs" },
     bundle: true,
@@ -19,7 +24,8 @@ try {
     loader: { ".css": "text" },
     logLevel: "warning",
   });
-  const files = readdirSync(outdir).map((name) => join(outdir, name));
+  const built = entryPoints.map((path) => join(outdir, path.slice("packages/".length).replace(/\.ts$/, ".mjs")));
+  const files = [...built, "layers.test.mjs"].filter(wanted);
   const run = spawnSync(process.execPath, ["--test", "--test-timeout=20000", ...files], { stdio: "inherit" });
   process.exitCode = run.status ?? 1;
 } finally {

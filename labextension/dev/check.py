@@ -152,10 +152,10 @@ def end(page: Page) -> None:
 
 
 def main() -> None:
-    for deed in (keyboard, crosshair, legend, zoom, stop, theme, gap, end):
+    for action in (keyboard, crosshair, legend, zoom, stop, theme, gap, end):
         with opened() as page:
-            deed(page)
-        print("ok", deed.__name__)
+            action(page)
+        print("ok", action.__name__)
 
 
 if __name__ == "__main__":

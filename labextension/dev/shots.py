@@ -132,13 +132,13 @@ def begun(page: Page, scene: str) -> None:
 
 
 def shoot(picture: Path, shot: tuple[str, int, str, Sequence[Callable[[Page], None]]], begin: Begin) -> None:
-    scene, width, light, deeds = shot
+    scene, width, light, actions = shot
     with opened(width) as page:
         page.evaluate("light => document.body.setAttribute('data-jp-theme-light', light)", light)
         begin(page, scene)
         page.wait_for_timeout(300)
-        for deed in deeds:
-            deed(page)
+        for action in actions:
+            action(page)
             page.wait_for_timeout(250)
         page.screenshot(path=picture, full_page=True)
 

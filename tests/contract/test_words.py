@@ -1,5 +1,5 @@
 """Python and TypeScript write numbers, sizes, durations and ranks alike: both are held to `words.json`, here
-and in `labextension/test/contract.test.ts`.
+and in `labextension/packages/views/test/contract.test.ts`.
 
 `python tests/contract/test_words.py` writes the file anew, from what Python says; look at the difference.
 """

@@ -1,6 +1,7 @@
 """Numbers, sizes, durations, lists of ranks and ends of processes, in words: "ranks 0, 1 and 3", "0.21 s".
 
-`labextension/src/words.ts` is its twin: `tests/contract` holds them together, case by case.
+`labextension/packages/views/src/basics/words.ts` is its twin: `tests/contract` holds them together, case by
+case.
 """
 
 from __future__ import annotations

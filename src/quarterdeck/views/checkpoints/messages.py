@@ -1,5 +1,5 @@
 """Every message between the two halves of the checkpoint browser, as msgspec structs. The only truth about
-it: `labextension/src/checkpoints/protocol.ts` is generated from here (`make view`).
+it: `labextension/packages/protocol/src/checkpoints.ts` is generated from here (`make view`).
 
 Each is a custom message of the widget, in JSON. A view begins with `Sync`, and gets a whole `Shelf`; then
 only the groups that changed. What is listed has an id, and a message names nothing in any other way: no path

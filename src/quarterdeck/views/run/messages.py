@@ -1,5 +1,5 @@
 """Every message between the kernel's half of the run view and the browser's, as msgspec structs. The only
-truth about it: `labextension/src/protocol.ts` is generated from here (`make view`).
+truth about it: `labextension/packages/protocol/src/run.ts` is generated from here (`make view`).
 
 Each is a custom message of the widget: JSON, and for numbers that are many one binary buffer of little-endian
 float64 columns. A view begins with `Sync`, and gets a whole `State`, all `Curves` and all `Lines`; then only

@@ -1,0 +1,233 @@
+/** The run view: puts the parts together and hands each message to the part that it is for. One for each output
+ * that shows the run; each begins by asking for everything. */
+
+import type { State, ToBrowser, Trouble } from "@quarterdeck/protocol/run";
+
+import { iconButton } from "../basics/buttons";
+import { fill, h, setAttr, show } from "../basics/dom";
+import { icon } from "../basics/icons";
+import type { Send, Theme } from "../basics/panel";
+import { Tabs } from "../basics/tabs";
+import { onTheme, themeOf } from "../basics/theme";
+import { clock } from "../basics/words";
+import { numbers } from "../curves/data";
+import { CurvesSection } from "../curves/section";
+import { decksPanel } from "../decks/decks";
+import { faultsPanel } from "../faults/faults";
+import { outputPanel } from "../output/output";
+import { ranksTable } from "../ranks/ranks";
+import { header } from "./header";
+import { progressBar } from "./progress";
+import { isLive } from "./run_words";
+
+const NARROW = 520;
+const ALIVE_MS = 20_000;
+/** A run that goes on says something at least this often; then it is asked, and after the second time it is told. */
+const SILENCE_MS = 20_000;
+const PATIENCE_MS = 6_000;
+
+export interface ViewOptions {
+  /** The run's output stands beside the view already, so that its tab need not be open. */
+  besideOutput: boolean;
+}
+
+export class View {
+  readonly el = h("div", { class: "qd-view", role: "region", "aria-label": "Run" });
+  private readonly ended = new AbortController();
+  private readonly header;
+  private readonly progress = progressBar();
+  private readonly curves;
+  private readonly ranks = ranksTable();
+  private readonly ranksSection;
+  private readonly output;
+  private readonly decks;
+  private readonly faults = faultsPanel();
+  private readonly tabs: Tabs;
+  private readonly notice = h("div", { class: "qd-notice", hidden: true });
+  private readonly trouble = h("div", { class: "qd-notice", hidden: true, role: "status" });
+  private readonly parts = h("div", { class: "qd-parts" });
+  private readonly alive: ReturnType<typeof setInterval>;
+  private theme: Theme = "light";
+  private state: State | null = null;
+  private width = 0;
+  private readonly began = performance.now();
+  private heard = performance.now();
+  private asked = false;
+  private hiddenSince: number | null = null;
+
+  constructor(
+    private readonly send: Send,
+    options: ViewOptions,
+  ) {
+    this.header = header(send);
+    this.curves = new CurvesSection(send);
+    this.output = outputPanel(send);
+    this.decks = decksPanel(send, () => this.theme);
+    this.tabs = new Tabs(
+      [
+        { id: "output", word: "Output", el: this.output.el },
+        { id: "decks", word: "Decks", el: this.decks.el },
+        { id: "errors", word: "Errors", el: this.faults.el, bad: true },
+      ],
+      () => undefined,
+    );
+    this.ranksSection = h("section", { class: "qd-sec", "aria-label": "Ranks", hidden: true }, this.ranks.el);
+    fill(this.parts, this.header.el, this.progress.el, this.curves.el, this.ranksSection, this.tabs.el);
+    fill(this.el, this.notice, this.trouble, this.parts);
+    show(this.parts, false);
+    if (!options.besideOutput) this.tabs.suggest("output");
+    this.alive = setInterval(() => this.beat(), 1000);
+  }
+
+  /** Called once, when the element is in the page. */
+  start(): void {
+    this.retheme();
+    onTheme(() => this.retheme(), this.ended.signal);
+    const size = new ResizeObserver(() => this.resize());
+    size.observe(this.el);
+    this.ended.signal.addEventListener("abort", () => size.disconnect());
+    document.addEventListener("visibilitychange", () => this.visibility(), { signal: this.ended.signal });
+    this.resize();
+    this.send({ kind: "sync" });
+  }
+
+  dispose(): void {
+    this.ended.abort();
+    clearInterval(this.alive);
+    for (const part of [this.header, this.progress, this.curves, this.ranks, this.output, this.decks, this.faults]) {
+      part.dispose();
+    }
+    this.el.remove();
+  }
+
+  /** Takes a message of the kernel. Kinds that this view does not know are passed over: the kernel may be newer. */
+  take(message: ToBrowser, buffers: readonly DataView[]): void {
+    this.heard = performance.now();
+    this.asked = false;
+    show(this.notice, false);
+    setAttr(this.parts, "data-stale", false);
+    switch (message.kind) {
+      case "state":
+        return this.show(message);
+      case "curves":
+        if (!this.curves.curves(message, numbers(buffers))) this.resync();
+        else if (this.state) this.look(this.state);
+        return;
+      case "detail":
+        return this.curves.detail(message, numbers(buffers));
+      case "lines":
+        return this.output.update(message);
+      case "log":
+        return this.output.log(message, buffers[0]);
+      case "deckpage":
+        return this.decks.page(message);
+      case "runs":
+        return this.curves.runs(message.runs);
+      case "trouble":
+        return this.complain(message);
+      default:
+        return unknown(message);
+    }
+  }
+
+  private show(state: State): void {
+    this.state = state;
+    setAttr(this.el, "aria-label", `Run ${state.run.name}`);
+    show(this.parts, true);
+    this.header.update(state);
+    this.progress.update(state);
+    this.look(state);
+    show(this.ranksSection, state.ranks.length > 0);
+    this.ranks.update({ ranks: state.ranks, width: this.width });
+    this.output.world(state.run.world_size);
+    this.decks.update(state.decks);
+    this.faults.update(state.faults);
+    this.tabs.count("decks", state.decks.length);
+    this.tabs.count("errors", state.faults.length);
+    if (state.run.state === "failed" && state.faults.length > 0) this.tabs.suggest("errors");
+  }
+
+  /** Decks, and no curves though these had the time to come. */
+  private onlyDecks(state: State): boolean {
+    const patience = isLive(state.run) ? PATIENCE_MS : 1000;
+    const waited = performance.now() - this.began > patience;
+    return waited && !this.curves.any && state.decks.some((deck) => !deck.automatic);
+  }
+
+  private look(state: State): void {
+    const lonely = state.decks.length === 0 && state.progress === null;
+    this.curves.update(state.run.run_id, state.notes, lonely);
+  }
+
+  private resync(): void {
+    this.send({ kind: "sync" });
+    this.curves.again();
+  }
+
+  private complain(message: Trouble): void {
+    const close = iconButton("cross", "Close this notice");
+    close.addEventListener("click", () => show(this.trouble, false));
+    fill(this.trouble, icon("warning"), h("span", { class: "qd-grow" }, message.text), close);
+    show(this.trouble, true);
+  }
+
+  private retheme(): void {
+    const theme = themeOf(this.el);
+    const changed = theme !== this.theme;
+    this.theme = theme;
+    setAttr(this.el, "data-theme", theme);
+    this.curves.recolour();
+    if (changed) this.decks.restyle();
+  }
+
+  private resize(): void {
+    const width = this.el.clientWidth;
+    if (width === 0 || width === this.width) return;
+    this.width = width;
+    this.el.classList.toggle("qd-narrow", width < NARROW);
+    this.curves.resize(width);
+    if (this.state) this.ranks.update({ ranks: this.state.ranks, width });
+  }
+
+  // ---- is there still somebody at the other end
+
+  private beat(): void {
+    const now = performance.now();
+    if (this.state && this.onlyDecks(this.state)) this.tabs.suggest("decks");
+    if (document.hidden) return;
+    if (now - this.said > ALIVE_MS) this.speak(now);
+    if (!this.state || !isLive(this.state.run)) return;
+    const silent = now - this.heard;
+    if (!this.asked && silent > SILENCE_MS) {
+      this.asked = true;
+      this.send({ kind: "sync" });
+      this.curves.again();
+    } else if (this.asked && silent > SILENCE_MS + PATIENCE_MS && this.notice.hidden) {
+      const at = clock(Date.now() - silent);
+      fill(this.notice, icon("hourglass"), h("span", null, `Kernel is busy or gone, this view shows the state of ${at}`));
+      show(this.notice, true);
+      setAttr(this.parts, "data-stale", true);
+    }
+  }
+
+  private said = performance.now();
+
+  private speak(now: number): void {
+    this.said = now;
+    this.send({ kind: "alive" });
+  }
+
+  /** A page out of sight says nothing, and may miss what is sent meanwhile. */
+  private visibility(): void {
+    if (document.hidden) {
+      this.hiddenSince = performance.now();
+    } else if (this.hiddenSince !== null && performance.now() - this.hiddenSince > 2 * ALIVE_MS) {
+      this.heard = performance.now();
+      this.resync();
+    } else {
+      this.speak(performance.now());
+    }
+  }
+}
+
+function unknown(_message: never): void {}
