@@ -60,8 +60,7 @@ def forget(shell: WorkerShell) -> None:
         for one in chain(error):
             one.__traceback__ = None
         del error, one
-        if shell.traceback_lines:  # what renders a traceback leaves rings that hold its frames
-            gc.collect()
+        gc.collect()  # rings hold the frames: of IPython's result, and of what renders a traceback
 
 
 def _variables(error: BaseException) -> Iterator[object]:
