@@ -21,6 +21,16 @@ const typesToo = {
   },
 };
 
+/** Packages of others need not be installed here. */
+const othersOutside = {
+  name: "others-outside",
+  setup(on) {
+    on.onResolve({ filter: /^[^.]/ }, ({ path, kind }) => {
+      return kind === "entry-point" || path.startsWith("@quarterdeck/") ? null : { path, external: true };
+    });
+  },
+};
+
 /** Every source below `root`, with the paths that it imports; a package of others' by its name. */
 async function importsOf(root) {
   const sources = readdirSync(root, { recursive: true }).filter((path) => /^[^/]+\/src\/.*\.ts$/.test(path) && !path.endsWith(".d.ts"));
@@ -33,8 +43,7 @@ async function importsOf(root) {
     metafile: true,
     format: "esm",
     loader: { ".css": "text" },
-    external: ["uplot", "uplot/*", "@anywidget/types"],
-    plugins: [typesToo],
+    plugins: [othersOutside, typesToo],
     logLevel: "silent",
   });
   const files = Object.entries(metafile.inputs);

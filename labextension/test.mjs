@@ -1,14 +1,15 @@
-// Bundles every packages/*/test/*.test.ts and hands it to node's own test runner, with the test of the layers.
+// Bundles the *.test.ts of the workspace's packages and hands it to node's own test runner, with the test of the layers.
 // `npm run test -- words curves` runs those whose names begin so.
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 
 const only = process.argv.slice(2);
 const wanted = (path) => only.length === 0 || only.some((start) => basename(path).startsWith(start));
-const folders = readdirSync("packages").map((name) => join("packages", name, "test"));
+const { workspaces } = JSON.parse(readFileSync("package.json", "utf8"));
+const folders = workspaces.map((name) => join(name, "test"));
 const paths = folders.filter(existsSync).flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
 const entryPoints = paths.filter((path) => path.endsWith(".test.ts") && wanted(path));
 const outdir = mkdtempSync(join(tmpdir(), "qd-view-tests-"));

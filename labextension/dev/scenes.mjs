@@ -90,7 +90,7 @@ export function state(ranks = 4, head = {}, more = {}) {
   return {
     kind: "state",
     run: {
-      run_id: "r1", name: "vit-s16-imagenette", state: "running", words: "", attempt: 0, attempts: 3, world_size: ranks, backend: "nccl",
+      run_id: "r1", name: "vit-s16-imagenette", state: "running", words: "", attempt: 0, attempts: 3, world_size: ranks, backend: "nccl", resumed: "",
       started_ms: START, ended_ms: null, now_ms: START + 143_000, can_stop: true, stopping: "", ...head,
     },
     steps_per_s: 8.4,

@@ -4,6 +4,9 @@ declare module "node:test" {
   export function test(name: string, body: () => void | Promise<void>): void;
   export function describe(name: string, body: () => void): void;
   export function it(name: string, body: () => void | Promise<void>): void;
+  export const mock: {
+    readonly timers: { enable(options: { apis: string[] }): void; tick(ms: number): void; reset(): void };
+  };
   export default test;
 }
 

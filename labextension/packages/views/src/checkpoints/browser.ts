@@ -3,19 +3,17 @@
 
 import type { Deleted, Shelf, ToBrowser, ToKernel, Trouble } from "@quarterdeck/protocol/checkpoints";
 
-import { iconButton } from "../basics/buttons";
 import { fill, h, setAttr, setText, show } from "../basics/dom";
 import { icon } from "../basics/icons";
-import type { Theme } from "../basics/panel";
-import { onTheme, themeOf } from "../basics/theme";
-import { clock, count, size } from "../basics/words";
+import { Link } from "../basics/link";
+import { complain, tellSilence } from "../basics/notice";
+import { followPage } from "../basics/page";
+import { count, size } from "../basics/words";
 import { ComparePane } from "./compare";
 import { DetailPane } from "./detail";
 import { Items } from "./items";
 import { List } from "./list";
 
-const NARROW = 520;
-const ALIVE_MS = 20_000;
 const AGES_MS = 30_000;
 const SILENCE_MS = 6_000;
 const SAID_MS = 8_000;
@@ -39,15 +37,16 @@ export class Browser {
   private readonly said = h("div", { class: "qd-ck-said qd-s", role: "status", hidden: true });
   private readonly trouble = h("div", { class: "qd-notice qd-ck-trouble", role: "alert", hidden: true });
   private readonly browse = h("div", { class: "qd-ck-panes" });
-  private readonly alive: ReturnType<typeof setInterval>[];
+  private readonly link: Link<ToKernel>;
+  private readonly ages: ReturnType<typeof setInterval>;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private mode: "browse" | "compare" = "browse";
   private marks: string[] = [];
   private ahead = 0;
   private ready = false;
-  private spoke = performance.now();
 
-  constructor(private readonly post: (message: ToKernel) => void) {
+  constructor(post: (message: ToKernel) => void) {
+    this.link = new Link<ToKernel>(post);
     const send = (message: ToKernel): void => this.send(message);
     this.detail = new DetailPane(send);
     this.compare = new ComparePane(this.items, send);
@@ -64,7 +63,7 @@ export class Browser {
     this.filter.addEventListener("input", () => this.filtered());
     this.filter.addEventListener("keydown", (event) => this.leaveFilter(event));
     this.layOut();
-    this.alive = [setInterval(() => this.beat(), 1000), setInterval(() => this.redraw(), AGES_MS)];
+    this.ages = setInterval(() => this.redraw(), AGES_MS);
   }
 
   private layOut(): void {
@@ -81,22 +80,14 @@ export class Browser {
 
   /** Called once, when the element is in the page. */
   start(): void {
-    const retheme = (): void => setAttr(this.el, "data-theme", themeOf(this.el) satisfies Theme);
-    retheme();
-    onTheme(retheme, this.ended.signal);
-    const sized = new ResizeObserver(() => this.el.classList.toggle("qd-narrow", this.el.clientWidth < NARROW));
-    sized.observe(this.el);
-    this.ended.signal.addEventListener("abort", () => sized.disconnect());
-    const back = (): void => {
-      if (!document.hidden) this.send({ kind: "sync" });
-    };
-    document.addEventListener("visibilitychange", back, { signal: this.ended.signal });
+    followPage(this.el, {}, this.ended.signal);
+    this.link.start({ beat: (now) => this.beat(now), back: () => this.send({ kind: "sync" }) }, this.ended.signal);
     this.send({ kind: "sync" });
   }
 
   dispose(): void {
     this.ended.abort();
-    this.alive.forEach(clearInterval);
+    clearInterval(this.ages);
     clearTimeout(this.timer);
     this.list.dispose();
     this.detail.dispose();
@@ -241,10 +232,7 @@ export class Browser {
   private complain(message: Trouble): void {
     if (message.about === "wantstatistics" && this.detail.failed(message.id, message.text)) return;
     if (message.about === "compare" && this.mode === "compare") return this.compare.failed(message.text);
-    const close = iconButton("cross", "Close this notice");
-    close.addEventListener("click", () => show(this.trouble, false));
-    fill(this.trouble, icon("warning"), h("span", { class: "qd-grow qd-ck-wrap" }, coded(message.text)), close);
-    show(this.trouble, true);
+    complain(this.trouble, h("span", { class: "qd-grow qd-ck-wrap" }, coded(message.text)));
     show(this.said, false);
   }
 
@@ -254,19 +242,14 @@ export class Browser {
   private waiting: number | null = null;
 
   private send(message: ToKernel): void {
-    this.spoke = performance.now();
-    if (message.kind !== "alive" && message.kind !== "load" && message.kind !== "export" && message.kind !== "wantstatistics") this.waiting ??= this.spoke;
-    this.post(message);
+    if (message.kind !== "load" && message.kind !== "export" && message.kind !== "wantstatistics") this.waiting ??= performance.now();
+    this.link.send(message);
   }
 
-  private beat(): void {
-    const now = performance.now();
-    if (!document.hidden && now - this.spoke > ALIVE_MS) this.send({ kind: "alive" });
+  private beat(now: number): void {
     if (this.waiting === null || now - this.waiting < SILENCE_MS || this.el.querySelector("[data-stale]")) return;
     setAttr(this.browse, "data-stale", true);
-    const at = clock(Date.now() - (now - this.waiting));
-    fill(this.trouble, icon("hourglass"), h("span", { class: "qd-grow" }, `Kernel is busy or gone, this view shows the state of ${at}`));
-    show(this.trouble, true);
+    tellSilence(this.trouble, now - this.waiting);
   }
 }
 

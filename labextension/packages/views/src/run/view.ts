@@ -1,15 +1,14 @@
 /** The run view: puts the parts together and hands each message to the part that it is for. One for each output
  * that shows the run; each begins by asking for everything. */
 
-import type { State, ToBrowser, Trouble } from "@quarterdeck/protocol/run";
+import type { State, ToBrowser, ToKernel } from "@quarterdeck/protocol/run";
 
-import { iconButton } from "../basics/buttons";
 import { fill, h, setAttr, show } from "../basics/dom";
-import { icon } from "../basics/icons";
+import { ALIVE_MS, Link } from "../basics/link";
+import { complain, tellSilence } from "../basics/notice";
+import { followPage } from "../basics/page";
 import type { Send, Theme } from "../basics/panel";
 import { Tabs } from "../basics/tabs";
-import { onTheme, themeOf } from "../basics/theme";
-import { clock } from "../basics/words";
 import { numbers } from "../curves/data";
 import { CurvesSection } from "../curves/section";
 import { decksPanel } from "../decks/decks";
@@ -20,8 +19,6 @@ import { header } from "./header";
 import { progressBar } from "./progress";
 import { isLive } from "./run_words";
 
-const NARROW = 520;
-const ALIVE_MS = 20_000;
 /** A run that goes on says something at least this often; then it is asked, and after the second time it is told. */
 const SILENCE_MS = 20_000;
 const PATIENCE_MS = 6_000;
@@ -46,19 +43,17 @@ export class View {
   private readonly notice = h("div", { class: "qd-notice", hidden: true });
   private readonly trouble = h("div", { class: "qd-notice", hidden: true, role: "status" });
   private readonly parts = h("div", { class: "qd-parts" });
-  private readonly alive: ReturnType<typeof setInterval>;
+  private readonly link: Link<ToKernel>;
   private theme: Theme = "light";
   private state: State | null = null;
   private width = 0;
   private readonly began = performance.now();
   private heard = performance.now();
   private asked = false;
-  private hiddenSince: number | null = null;
 
-  constructor(
-    private readonly send: Send,
-    options: ViewOptions,
-  ) {
+  constructor(post: Send, options: ViewOptions) {
+    this.link = new Link<ToKernel>(post);
+    const send: Send = (message) => this.link.send(message);
     this.header = header(send);
     this.curves = new CurvesSection(send);
     this.output = outputPanel(send);
@@ -76,24 +71,18 @@ export class View {
     fill(this.el, this.notice, this.trouble, this.parts);
     show(this.parts, false);
     if (!options.besideOutput) this.tabs.suggest("output");
-    this.alive = setInterval(() => this.beat(), 1000);
   }
 
   /** Called once, when the element is in the page. */
   start(): void {
-    this.retheme();
-    onTheme(() => this.retheme(), this.ended.signal);
-    const size = new ResizeObserver(() => this.resize());
-    size.observe(this.el);
-    this.ended.signal.addEventListener("abort", () => size.disconnect());
-    document.addEventListener("visibilitychange", () => this.visibility(), { signal: this.ended.signal });
-    this.resize();
-    this.send({ kind: "sync" });
+    const changes = { themed: (theme: Theme) => this.themed(theme), resized: (width: number) => this.resized(width) };
+    followPage(this.el, changes, this.ended.signal);
+    this.link.start({ beat: (now) => this.beat(now), back: (hiddenMs) => this.back(hiddenMs) }, this.ended.signal);
+    this.link.send({ kind: "sync" });
   }
 
   dispose(): void {
     this.ended.abort();
-    clearInterval(this.alive);
     for (const part of [this.header, this.progress, this.curves, this.ranks, this.output, this.decks, this.faults]) {
       part.dispose();
     }
@@ -124,7 +113,7 @@ export class View {
       case "runs":
         return this.curves.runs(message.runs);
       case "trouble":
-        return this.complain(message);
+        return complain(this.trouble, h("span", { class: "qd-grow" }, message.text));
       default:
         return unknown(message);
     }
@@ -160,72 +149,45 @@ export class View {
   }
 
   private resync(): void {
-    this.send({ kind: "sync" });
+    this.link.send({ kind: "sync" });
     this.curves.again();
   }
 
-  private complain(message: Trouble): void {
-    const close = iconButton("cross", "Close this notice");
-    close.addEventListener("click", () => show(this.trouble, false));
-    fill(this.trouble, icon("warning"), h("span", { class: "qd-grow" }, message.text), close);
-    show(this.trouble, true);
-  }
-
-  private retheme(): void {
-    const theme = themeOf(this.el);
+  private themed(theme: Theme): void {
     const changed = theme !== this.theme;
     this.theme = theme;
-    setAttr(this.el, "data-theme", theme);
     this.curves.recolour();
     if (changed) this.decks.restyle();
   }
 
-  private resize(): void {
-    const width = this.el.clientWidth;
-    if (width === 0 || width === this.width) return;
+  private resized(width: number): void {
     this.width = width;
-    this.el.classList.toggle("qd-narrow", width < NARROW);
     this.curves.resize(width);
     if (this.state) this.ranks.update({ ranks: this.state.ranks, width });
   }
 
   // ---- is there still somebody at the other end
 
-  private beat(): void {
-    const now = performance.now();
+  private beat(now: number): void {
     if (this.state && this.onlyDecks(this.state)) this.tabs.suggest("decks");
-    if (document.hidden) return;
-    if (now - this.said > ALIVE_MS) this.speak(now);
-    if (!this.state || !isLive(this.state.run)) return;
+    if (document.hidden || !this.state || !isLive(this.state.run)) return;
     const silent = now - this.heard;
     if (!this.asked && silent > SILENCE_MS) {
       this.asked = true;
-      this.send({ kind: "sync" });
-      this.curves.again();
+      this.resync();
     } else if (this.asked && silent > SILENCE_MS + PATIENCE_MS && this.notice.hidden) {
-      const at = clock(Date.now() - silent);
-      fill(this.notice, icon("hourglass"), h("span", null, `Kernel is busy or gone, this view shows the state of ${at}`));
-      show(this.notice, true);
+      tellSilence(this.notice, silent);
       setAttr(this.parts, "data-stale", true);
     }
   }
 
-  private said = performance.now();
-
-  private speak(now: number): void {
-    this.said = now;
-    this.send({ kind: "alive" });
-  }
-
-  /** A page out of sight says nothing, and may miss what is sent meanwhile. */
-  private visibility(): void {
-    if (document.hidden) {
-      this.hiddenSince = performance.now();
-    } else if (this.hiddenSince !== null && performance.now() - this.hiddenSince > 2 * ALIVE_MS) {
+  /** A page out of sight for long has been sent nothing. */
+  private back(hiddenMs: number): void {
+    if (hiddenMs > 2 * ALIVE_MS) {
       this.heard = performance.now();
       this.resync();
     } else {
-      this.speak(performance.now());
+      this.link.send({ kind: "alive" });
     }
   }
 }
