@@ -66,7 +66,7 @@ def the_next_cell_works(notebook: Notebook) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_a6_exceptions_keep_their_types_recoverable_ones_too(notebook: Notebook, start_method: str) -> None:
+def test_exceptions_keep_their_types_recoverable_ones_too(notebook: Notebook, start_method: str) -> None:
     notebook.ok(f"""
 @qd.distributed(qd.Elastic(nproc_per_node=2, start_method="{start_method}"))
 def fail():
@@ -80,7 +80,7 @@ assert flaky.args == ("no answer", 503) and flaky.rank == 0
 """)
 
 
-def test_a6_plain_exceptions_keep_theirs_and_are_not_recoverable(notebook: Notebook) -> None:
+def test_plain_exceptions_keep_theirs_and_are_not_recoverable(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def look_up():
@@ -92,7 +92,7 @@ assert isinstance(plain.__cause__, qd.RunFailed) and plain.__cause__.run_id == p
 """)
 
 
-def test_a10_the_exception_tells_which_rank_raised_it_and_when(notebook: Notebook) -> None:
+def test_the_exception_tells_which_rank_raised_it_and_when(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def late():
@@ -230,7 +230,7 @@ assert qd.runs()[0].outcomes[0].state == "released"
         pytest.param("sys.exit('no data')", "error", 0, 1, "SystemExit: no data", id="sys.exit(text)"),
     ],
 )
-def test_x10_the_end_of_a_process_is_named_and_told_apart(
+def test_the_end_of_a_process_is_named_and_told_apart(
     notebook: Notebook, rank: int, code: str, state: str, signal: int, exitcode: int, says: str
 ) -> None:
     notebook.ok(f"""
@@ -253,7 +253,7 @@ assert run.status == "failed" and raised_by(run.result).root_cause == {rank}
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_x10_exit_with_code_0_is_a_success_without_a_value(notebook: Notebook, rank: int) -> None:
+def test_exit_with_code_0_is_a_success_without_a_value(notebook: Notebook, rank: int) -> None:
     notebook.ok(f"""
 @qd.distributed(two)
 def end():
@@ -273,7 +273,7 @@ assert [result.return_value for result in qd.runs()[run.run_id].results] == expe
 # ---- X6: the notebook's own process
 
 
-def test_x6_signal_handlers_and_environment_are_as_before_whatever_happened(notebook: Notebook) -> None:
+def test_signal_handlers_and_environment_are_as_before_whatever_happened(notebook: Notebook) -> None:
     notebook.ok("""
 def own_process():
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}

@@ -128,11 +128,11 @@ def prepared(notebook: Notebook) -> None:
         ),
     ],
 )
-def test_x7_any_function_can_be_distributed(notebook: Notebook, code: str, value: object) -> None:
+def test_any_function_can_be_distributed(notebook: Notebook, code: str, value: object) -> None:
     assert notebook.ok(textwrap.dedent(code).strip()).text == repr(value)
 
 
-def test_x7_a_function_of_a_module_on_disk_is_imported_by_the_ranks(notebook: Notebook) -> None:
+def test_a_function_of_a_module_on_disk_is_imported_by_the_ranks(notebook: Notebook) -> None:
     (notebook.folder / "own_module.py").write_text(
         "import quarterdeck as qd\nLIMIT = 5\n\n"
         "def plain(x):\n    return min(x, LIMIT), __name__\n\n"
@@ -151,7 +151,7 @@ def test_a_redefined_global_is_used_as_it_is_at_the_call(notebook: Notebook) -> 
 # ---- X1: classes of the notebook
 
 
-def test_x1_what_comes_back_is_of_the_notebook_s_own_classes(notebook: Notebook) -> None:
+def test_what_comes_back_is_of_the_notebook_s_own_classes(notebook: Notebook) -> None:
     notebook.ok("""
 import enum
 from dataclasses import dataclass, field
@@ -198,7 +198,7 @@ def test_a_function_comes_back_that_sees_the_notebook_s_names(notebook: Notebook
 # ---- X2: what cannot come back
 
 
-def test_x2_a_value_that_cannot_leave_its_worker_is_named_and_the_rest_arrives(notebook: Notebook) -> None:
+def test_a_value_that_cannot_leave_its_worker_is_named_and_the_rest_arrives(notebook: Notebook) -> None:
     notebook.ok("""
 import threading
 
@@ -221,7 +221,7 @@ assert isinstance(qd.runs()[run.run_id].result(), qd.Unpicklable)
     assert notebook.ok("per_rank(qd.distributed(two)(lambda: 1))").text == "[1, 1]"
 
 
-def test_x2_a_deck_that_cannot_be_pickled_costs_neither_the_run_nor_the_value(notebook: Notebook) -> None:
+def test_a_deck_that_cannot_be_pickled_costs_neither_the_run_nor_the_value(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def strange_deck():
@@ -271,7 +271,7 @@ def fragile():
 # ---- X11: large values
 
 
-def test_x11_large_values_come_back_equal_and_writable(notebook: Notebook) -> None:
+def test_large_values_come_back_equal_and_writable(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def large():
@@ -291,7 +291,7 @@ del tensor, view
 """)
 
 
-def test_x11_views_of_one_storage_still_share_it(notebook: Notebook) -> None:
+def test_views_of_one_storage_still_share_it(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def views():
@@ -305,7 +305,7 @@ assert column.stride() == (10,)
 """)
 
 
-def test_x11_a_view_of_a_larger_array_brings_only_itself(notebook: Notebook) -> None:
+def test_a_view_of_a_larger_array_brings_only_itself(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def corner():

@@ -45,7 +45,7 @@ def prepared(notebook: Notebook) -> None:
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_a1_x1_rank_0_s_objects_come_back_alive_and_of_the_notebook_s_own_class(
+def test_rank_0_s_objects_come_back_alive_and_of_the_notebook_s_own_class(
     notebook: Notebook, start_method: str
 ) -> None:
     notebook.ok(f"""
@@ -93,7 +93,7 @@ def test_pytorch_runs_a_master_and_its_workers(notebook: Notebook) -> None:
     assert ran.text == "4"
 
 
-def test_b4_workers_are_counted_once_and_a_value_error_says_so_in_the_cell_that_wrote_it(
+def test_workers_are_counted_once_and_a_value_error_says_so_in_the_cell_that_wrote_it(
     notebook: Notebook,
 ) -> None:
     for wrong in ("qd.PyTorch()", "qd.PyTorch(worker=qd.Worker(replicas=1), num_workers=1)"):
@@ -102,16 +102,16 @@ def test_b4_workers_are_counted_once_and_a_value_error_says_so_in_the_cell_that_
 
 
 @pytest.mark.parametrize("nnodes", ["1", "'1'", "'1:1'"])
-def test_x8_one_node_may_be_written_in_all_of_torchrun_s_ways(notebook: Notebook, nnodes: str) -> None:
+def test_one_node_may_be_written_in_all_of_torchrun_s_ways(notebook: Notebook, nnodes: str) -> None:
     code = f"qd.distributed(qd.Elastic(nnodes={nnodes}, nproc_per_node=2))(ranks.function)()"
     assert notebook.ok(code).text == "(0, 2)"
 
 
-def test_x8_more_nodes_are_refused_where_they_are_written(notebook: Notebook) -> None:
+def test_more_nodes_are_refused_where_they_are_written(notebook: Notebook) -> None:
     assert "one node" in notebook.fails("qd.Elastic(nnodes='1:2')").traceback
 
 
-def test_a3_the_rendezvous_dict_is_as_it_was_after_a_run(notebook: Notebook) -> None:
+def test_the_rendezvous_dict_is_as_it_was_after_a_run(notebook: Notebook) -> None:
     notebook.ok("""
 given = {"join_timeout": 10}
 config = qd.Elastic(nproc_per_node=2, rdzv_configs=given)
@@ -189,7 +189,7 @@ def test_what_would_only_run_after_the_call_is_refused(notebook: Notebook, code:
 # ---- what is there without asking
 
 
-def test_a2_a_rank_knows_its_run_and_writes_its_checkpoint(notebook: Notebook) -> None:
+def test_a_rank_knows_its_run_and_writes_its_checkpoint(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def look():
@@ -208,7 +208,7 @@ assert sorted(f.name for f in (run.folder / "raw").iterdir()) == ["rank-0", "ran
 """)
 
 
-def test_a4_the_decks_of_every_rank_come_back(notebook: Notebook) -> None:
+def test_the_decks_of_every_rank_come_back(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def report():
@@ -223,7 +223,7 @@ assert qd.current().decks == []
 """)
 
 
-def test_a5_notes_about_a_result_come_with_it_and_are_kept(notebook: Notebook) -> None:
+def test_notes_about_a_result_come_with_it_and_are_kept(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def annotated():
@@ -237,7 +237,7 @@ assert [len(outcome.annotations) for outcome in run.outcomes] == [2, 2]
     assert shown == "('\"# Model of rank 0\"', '0.5')"
 
 
-def test_a9_the_cores_are_shared_out_unless_the_user_chose(notebook: Notebook) -> None:
+def test_the_cores_are_shared_out_unless_the_user_chose(notebook: Notebook) -> None:
     notebook.ok("""
 @qd.distributed(two)
 def threads():
@@ -373,7 +373,7 @@ ticking.cancel()
 """)
 
 
-def test_x15_calls_and_submits_work_from_any_thread_and_several_at_once(notebook: Notebook) -> None:
+def test_calls_and_submits_work_from_any_thread_and_several_at_once(notebook: Notebook) -> None:
     notebook.ok("""
 from concurrent.futures import ThreadPoolExecutor
 

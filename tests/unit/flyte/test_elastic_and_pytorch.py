@@ -59,7 +59,7 @@ def test_fields_may_be_given_by_position() -> None:
     }  # fmt: skip
 
 
-def test_a3_rdzv_configs_stay_as_given_and_the_callers_dict_is_left_alone() -> None:
+def test_rdzv_configs_stay_as_given_and_the_callers_dict_is_left_alone() -> None:
     given = {"join_timeout": 10}
     config = Elastic(rdzv_configs=given)
     assert config.rdzv_configs == {"join_timeout": 10}
@@ -74,13 +74,13 @@ def test_the_join_timeout_stays_900_s_when_other_keys_are_given() -> None:
     assert Elastic(rdzv_configs={"timeout": 10}).join_timeout_s == 900.0
 
 
-def test_a7_default_rdzv_configs_are_fresh_per_instance() -> None:
+def test_default_rdzv_configs_are_fresh_per_instance() -> None:
     first, second = Elastic(), Elastic()
     assert first.rdzv_configs == {"join_timeout": 900, "timeout": 900}
     assert first.rdzv_configs is not second.rdzv_configs
 
 
-def test_a8_run_policy_as_in_the_job_spec() -> None:
+def test_run_policy_as_in_the_job_spec() -> None:
     policy = RunPolicy(
         clean_pod_policy=CleanPodPolicy.ALL,
         ttl_seconds_after_finished=600,
@@ -111,7 +111,7 @@ def test_the_job_spec_of_elastic() -> None:
 
 
 @pytest.mark.parametrize("nnodes", [1, "1", "1:1"])
-def test_x8_one_node_in_each_spelling(nnodes: int | str) -> None:
+def test_one_node_in_each_spelling(nnodes: int | str) -> None:
     config = Elastic(nnodes=nnodes)
     assert config.nnodes == nnodes
     assert config.nodes == (1, 1)
@@ -250,7 +250,7 @@ def test_a_config_copies_pickles_and_hashes(copied: Callable[[Any], Any]) -> Non
         assert hash(copied(one)) == hash(one)
 
 
-def test_b1_num_workers() -> None:
+def test_num_workers() -> None:
     config = PyTorch(num_workers=10)
     assert config.world_size == 11
     assert config.to_dict() == {
@@ -259,7 +259,7 @@ def test_b1_num_workers() -> None:
     }
 
 
-def test_b2_worker_replicas() -> None:
+def test_worker_replicas() -> None:
     assert PyTorch(worker=Worker(replicas=3)).world_size == 4
     assert PyTorch(worker=Worker(replicas=1)).to_dict() == {
         "workerReplicas": {"replicas": 1, "resources": {}},
@@ -274,7 +274,7 @@ class FlytesResources:
 
 
 @pytest.mark.parametrize("resources", [dict, FlytesResources])
-def test_b3_a_full_job(resources: Callable[..., Any]) -> None:
+def test_a_full_job(resources: Callable[..., Any]) -> None:
     worker = Worker(
         image="worker:latest",
         requests=resources(cpu="2", mem="2Gi"),
@@ -302,7 +302,7 @@ def test_b3_a_full_job(resources: Callable[..., Any]) -> None:
     ("arguments", "given"),
     [({}, "no workers"), ({"num_workers": 2, "worker": Worker(replicas=2)}, "both")],
 )
-def test_b4_exactly_one_of_num_workers_and_replicas(arguments: dict[str, Any], given: str) -> None:
+def test_exactly_one_of_num_workers_and_replicas(arguments: dict[str, Any], given: str) -> None:
     with pytest.raises(ValueError, match=given + r"[^\0]*PyTorch\(worker=Worker\(replicas=3\)\)"):
         PyTorch(**arguments)
 

@@ -100,7 +100,7 @@ def flyte_file(path: Path, module: Any, hyperparameters: dict[Any, Any], optimiz
     [{"epochs": 5, "loss": 0.4}, Hyperparameters(), HyperparametersTuple()],
     ids=["dict", "dataclass", "NamedTuple"],
 )
-def test_c3_hyperparameters_and_states_load_into_a_new_model(given: Any, tmp_path: Path) -> None:
+def test_hyperparameters_and_states_load_into_a_new_model(given: Any, tmp_path: Path) -> None:
     net, optimizer = trained()
     path = qd.PyTorchCheckpoint(net, given, optimizer).save(tmp_path / "c.pt")
     checkpoint = qd.PyTorchCheckpoint.load(path)
@@ -115,14 +115,14 @@ def test_c3_hyperparameters_and_states_load_into_a_new_model(given: Any, tmp_pat
     assert type(checkpoint.hyperparameters) is type(given)
 
 
-def test_c2_a_checkpoint_becomes_a_dict_with_flytes_keys() -> None:
+def test_a_checkpoint_becomes_a_dict_with_flytes_keys() -> None:
     net, optimizer = trained()
     for given in ({"epochs": 5, "loss": 0.4}, Hyperparameters(), HyperparametersTuple()):
         flat = dict(qd.PyTorchCheckpoint(net, given, optimizer))
         assert list(flat) == ["module_state_dict", "epochs", "loss", "optimizer_state_dict"]
 
 
-def test_c4_a_module_alone_will_do(tmp_path: Path) -> None:
+def test_a_module_alone_will_do(tmp_path: Path) -> None:
     checkpoint = qd.PyTorchCheckpoint(module=Net())
     assert list(checkpoint) == ["module_state_dict"]
     loaded = qd.PyTorchCheckpoint.load(checkpoint.save(tmp_path / "m.pt"))
@@ -131,7 +131,7 @@ def test_c4_a_module_alone_will_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [(), (None, {}), (None, None, None)])
-def test_c5_nothing_is_refused_with_flytes_words(given: Any) -> None:
+def test_nothing_is_refused_with_flytes_words(given: Any) -> None:
     text = "^Must have at least one of module, hyperparameters, or optimizer$"
     with pytest.raises(ValueError, match=text):
         qd.PyTorchCheckpoint(*given)

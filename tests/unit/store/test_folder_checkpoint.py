@@ -74,7 +74,7 @@ def test_one_that_is_being_replaced_is_there(tmp_path: Path, dest: Path) -> None
     assert FolderCheckpoint(dest, tmp_path / "earlier").read() == b"step 1"
 
 
-def test_a2_write_is_for_the_next_attempt(ck: FolderCheckpoint, dest: Path) -> None:
+def test_write_is_for_the_next_attempt(ck: FolderCheckpoint, dest: Path) -> None:
     ck.write(b"step 1")
     ck.write(b"step 2")
     assert tree(dest) == {"_dst_cp": b"step 2"}

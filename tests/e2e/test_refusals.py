@@ -55,9 +55,9 @@ def test_a_word_too_many_is_named(notebook: Notebook) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("%%distributed -n 0", "write `-n 1` or more"),
-        ("%%distributed -n -1", "write a number"),
-        ("%%distributed -n two", "write a number, auto, gpu or cpu"),
+        ("%%distributed -n 0", "write 1 or more"),
+        ("%%distributed -n -1", "write 1 or more"),
+        ("%%distributed -n two", "write 1 or more, auto, gpu or cpu"),
         ("%%distributed --ranks first", "write them as 0 or 0,2-3"),
         ("%%distributed --ranks 1-0", "write them as 0 or 0,2-3"),
         ("%%distributed --timeout soon", "seconds"),
