@@ -280,7 +280,7 @@ def _read(contents: Contents, name: str) -> bytes:
     try:
         return contents.read(name)
     except FileNotFoundError:
-        raise DamagedCheckpoint(f"it has no {name}: it is no checkpoint, or was never completed") from None
+        raise DamagedCheckpoint(f"it has no {name}: it is not a checkpoint, or was never completed") from None
     except (OSError, ValueError) as error:
         raise DamagedCheckpoint(f"its {name} cannot be read: {_reason(error)}") from None
 

@@ -160,7 +160,7 @@ def _is_plain(value: object, path: str) -> bool:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _refusal(path, "a string that is no valid Unicode cannot be kept") from None
+            raise _refusal(path, "a string that is not valid Unicode cannot be kept") from None
     if type(value) is int:
         return value.bit_length() <= _PLAIN_INT_BITS
     return type(value) in _PLAIN or (type(value) is float and math.isfinite(value))

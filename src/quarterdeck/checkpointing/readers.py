@@ -159,7 +159,7 @@ def _hugging_face_files(folder: Path) -> list[Path]:
         names = sorted({str(name) for name in index["weight_map"].values()})
     except FileNotFoundError:
         raise UsageError(
-            f"{folder} is no checkpoint: it has no manifest.json, no .metadata and no model.safetensors.",
+            f"{folder} is not a checkpoint: it has no manifest.json, no .metadata and no model.safetensors.",
             "Give the folder step-... itself, or a .pt or .safetensors file.",
         ) from None
     except (msgspec.MsgspecError, KeyError, AttributeError) as error:

@@ -110,7 +110,7 @@ def _read_header(path: Path) -> tuple[int, list[Slot], dict[str, str]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _HEADER_LIMIT_BYTES):
-            raise DamagedCheckpoint(f"{path} is no safetensors file, or was cut short")
+            raise DamagedCheckpoint(f"{path} is not a safetensors file, or was cut short")
         text = file.read(length)
     try:
         raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -119,7 +119,7 @@ def _read_header(path: Path) -> tuple[int, list[Slot], dict[str, str]]:
         entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
         return 8 + length, _slots(entries, size - 8 - length), metadata
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path} is no whole safetensors file: {error}") from None
+        raise DamagedCheckpoint(f"{path} is not a whole safetensors file: {error}") from None
 
 
 def _slots(entries: dict[str, _Entry], size: int) -> list[Slot]:

@@ -119,7 +119,7 @@ def _refusal(path: Path, error: Exception) -> Exception:
     if needs:
         return UntrustedCheckpoint(str(path), sorted(needs))
     said = str(error).splitlines() or [type(error).__name__]
-    return DamagedCheckpoint(f"{path} is no whole checkpoint file: {said[0]}")
+    return DamagedCheckpoint(f"{path} is not a whole checkpoint file: {said[0]}")
 
 
 def _check_loadable(path: Path) -> None:

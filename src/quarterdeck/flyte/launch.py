@@ -25,7 +25,7 @@ def launch_of(config: Elastic | PyTorch | None) -> Launch:
         return Launch()
     if not isinstance(config, Elastic | PyTorch):
         raise ConfigError(
-            f"{config!r} is no config: it takes an Elastic or a PyTorch.",
+            f"{config!r} is not a config: it takes an Elastic or a PyTorch.",
             "Write `@qd.distributed(qd.Elastic(nproc_per_node=2))`.",
         )
     deadline = config.run_policy.active_deadline_seconds if config.run_policy else None

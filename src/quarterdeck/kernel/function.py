@@ -183,7 +183,7 @@ def distributed(
 def _refuse_unfit(function: Any) -> None:
     """What would not have run when its call returns."""
     if not callable(function):
-        raise ConfigError(f"distributed(): {function!r} is no function.", _HOW)
+        raise ConfigError(f"distributed(): {function!r} is not a function.", _HOW)
     name = getattr(function, "__name__", "the function")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"distributed(): {name} is `async`.", "Write `def`, and `asyncio.run(...)` inside.")

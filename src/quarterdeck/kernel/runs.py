@@ -63,7 +63,7 @@ class Runs(Sequence[Run]):
         UsageError for a state that there is not.
         """
         if state is not None and state not in _STATES:
-            raise UsageError(f"No run is ever {state!r}.", f"States are {', '.join(_STATES)}.")
+            raise UsageError(f"{state!r} is not a state of a run.", f"States are {', '.join(_STATES)}.")
         chosen = [s for s in self._stored if _matches(s, name, state, notebook)]
         return Runs(chosen, self._shown, self._of)
 

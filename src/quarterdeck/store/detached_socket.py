@@ -130,5 +130,5 @@ def _check(keeper: Keeper) -> None:
     """Raises OSError unless it is the keeper's own, and only this user can have put it there."""
     path = Path(keeper.socket)
     if not path.is_absolute() or "\0" in keeper.socket or path.name != _name(keeper):
-        raise PermissionError(errno.EPERM, "it is no socket of a detached run", keeper.socket)
+        raise PermissionError(errno.EPERM, "it is not the socket of a detached run", keeper.socket)
     check_private(path.parent)

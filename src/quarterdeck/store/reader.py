@@ -58,7 +58,7 @@ class StoredRun:
         try:
             header = read_header(folder)
         except (OSError, ValueError) as error:
-            raise NotARun(f"{folder} is no run that can be read: {error}") from None
+            raise NotARun(f"{folder} is not a run that can be read: {error}") from None
         run = cls(folder, header)
         run.refresh()
         return run
@@ -71,7 +71,7 @@ class StoredRun:
             try:
                 self._refresh()
             except TooLong as error:
-                raise NotARun(f"{self.folder} is no run that can be read: {error}") from None
+                raise NotARun(f"{self.folder} is not a run that can be read: {error}") from None
 
     def _refresh(self) -> None:
         self._take_lines()

@@ -328,8 +328,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "cycle": (_cycle(), r"hyperparameters\[0\]: a value that contains itself"),
     "deep": (_deep(), "nested deeper"),
     "digits": (10**5000, "more than 4,000 digits"),
-    "surrogate": (["\ud800"], r"\[0\]: a string that is no valid Unicode"),
-    "surrogate key": ({"\ud800": 1}, "a string that is no valid Unicode"),
+    "surrogate": (["\ud800"], r"\[0\]: a string that is not valid Unicode"),
+    "surrogate key": ({"\ud800": 1}, "a string that is not valid Unicode"),
     "object array": (np.array([object()]), "cannot be kept with its dtype"),
     "long double": (np.longdouble(1), "cannot be kept with its dtype"),
     "large tensor": (

@@ -395,7 +395,7 @@ def test_a_folder_that_is_no_checkpoint_is_never_deleted(save: Save, tmp_path: P
     (tmp_path / "here" / "thesis").mkdir()
     feed, found = opened(tmp_path / "here")
     id = next(row.id for row in found if row.name == "thesis")
-    assert "is no checkpoint" in words(ask(feed, Delete(id, True))[:1])
+    assert "is not a checkpoint" in words(ask(feed, Delete(id, True))[:1])
     assert (tmp_path / "here" / "thesis").is_dir()
 
 

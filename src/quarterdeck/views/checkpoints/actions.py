@@ -71,7 +71,7 @@ def called(checkpoint: Checkpoint) -> str:
 
 def _check_name(name: str, namespace: Namespace) -> None:
     if not name.isidentifier() or keyword.iskeyword(name):
-        raise UsageError(f"{name!r:.60} is no name for a variable.")
+        raise UsageError(f"{name!r:.60} is not a name for a variable.")
     if hasattr(builtins, name) or name.startswith("__"):
         raise UsageError(f"`{name}` is Python's own name.", "Choose another one.")
     if name in namespace and not isinstance(namespace[name], Loaded):

@@ -57,7 +57,7 @@ class Trash:
             )
         was = Path(checkpoint.path)
         if step_of(was.name) is None and not (was / MANIFEST).is_file():
-            raise UsageError(f"{was} is no checkpoint: it is left alone.")
+            raise UsageError(f"{was} is not a checkpoint: it is left alone.")
         lies = was.parent / FOLDER / f"{was.name}.{uuid.uuid4().hex[:12]}"
         lies.parent.mkdir(exist_ok=True)
         if lies.parent.is_symlink():
