@@ -4,8 +4,6 @@ In a worker it tells of the run that the worker works for. In a notebook's own p
 that of a run of one rank, so that the same function runs undistributed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -16,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.public import public
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 from quarterdeck.store.paths import home
 
@@ -30,6 +29,7 @@ def _nobody() -> None:
     """Outside of a worker nobody is told."""
 
 
+@public
 class Decks(list["Deck"]):
     """Decks in the order they were made; `decks["loss"]` is the one of that name. KeyError, IndexError."""
 
@@ -42,6 +42,7 @@ class Decks(list["Deck"]):
         raise KeyError(f"no deck {place!r}; there are {[deck.name for deck in self]}")
 
 
+@public
 @dataclass
 class Resumption:
     """What a run that continues an earlier one begins with. `loaded(step)` tells that it did."""
@@ -51,6 +52,7 @@ class Resumption:
     loaded: Callable[[int], None] = field(default=lambda _: None, repr=False, compare=False)
 
 
+@public
 @dataclass
 class Context:
     """One rank of one run, one attempt.
@@ -113,7 +115,7 @@ class Context:
         return self.resumption
 
     @property
-    def default_deck(self) -> Deck:
+    def default_deck(self) -> "Deck":
         """The deck named "default", made at the first use."""
         from quarterdeck.decks import Deck
 
@@ -123,6 +125,7 @@ class Context:
 _current: Context | None = None
 
 
+@public
 def current() -> Context:
     """The context of the run that this process works for."""
     global _current

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from quarterdeck.public import public
+
 KEPT_CHARS = 1_000_000
 """Of an exception's text."""
 SHOWN_CHARS = 64_000
@@ -50,6 +52,7 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit // 2]} … {len(text) - limit:,} characters left out … {text[-(limit // 2) :]}"
 
 
+@public
 class QuarterdeckError(Exception):
     """Something that the user can understand from its text alone."""
 
@@ -58,6 +61,7 @@ class QuarterdeckError(Exception):
         return [f"\x1b[1;31m{type(self).__name__}\x1b[0m: {first}", *rest]
 
 
+@public
 class UsageError(QuarterdeckError):
     """A wrong option, or a request that the session cannot meet. The session is as it was.
 
@@ -69,14 +73,17 @@ class UsageError(QuarterdeckError):
         self.hint = hint
 
 
+@public
 class ArgumentError(UsageError, TypeError):
     """A call with arguments that the function does not take; nothing was started."""
 
 
+@public
 class WorkersLost(QuarterdeckError):
     """The session's processes are gone; the next cell starts new ones, without variables."""
 
 
+@public
 class RunFailed(QuarterdeckError):
     """A cell or function that ended otherwise than in success on some rank.
 
@@ -107,14 +114,17 @@ class RunFailed(QuarterdeckError):
         return self.lines
 
 
+@public
 class RunTimedOut(RunFailed):
     """It ran longer than its time-out (`--timeout`, `timeout_s`); it was interrupted as by the user."""
 
 
+@public
 class RunInterrupted(RunFailed, KeyboardInterrupt):
     """The user stopped it, with the kernel's stop button, Ctrl-C or `%workers interrupt`."""
 
 
+@public
 class RecoverableError(Exception):
     """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did
     not answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.

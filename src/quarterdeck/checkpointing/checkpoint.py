@@ -31,10 +31,12 @@ from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import Contents, Place, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 _READ_BYTES = 16 << 20
 
 
+@public
 class Checkpoint:
     """One checkpoint, or a folder that should be one: then `valid` is False and `problem` says why.
 
@@ -157,6 +159,7 @@ class Checkpoint:
         return f"Checkpoint(step={self.step}{metrics}, {size(self.size_bytes)}, {self.path!r})"
 
 
+@public
 class Checkpoints(Sequence[Checkpoint]):
     """All in a folder, also the invalid ones, by step. As of when it was made."""
 

@@ -2,8 +2,6 @@
 also in the notebook's own. Every rank reads for itself: no collective, so ranks may load alone.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import warnings
@@ -24,6 +22,7 @@ from quarterdeck.checkpointing.restore import module_values, optimizer_values
 from quarterdeck.checkpointing.storage import Place, is_url, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode, without_modes
+from quarterdeck.public import public
 
 __all__ = ["Loaded", "Request", "find", "folder_of_many", "load", "load_found"]
 
@@ -43,6 +42,7 @@ class Request:
     verify: bool = False
 
 
+@public
 @dataclass
 class Loaded:
     """What was loaded. Of files of other makes step is -1, and there is no `checkpoint`."""

@@ -7,8 +7,6 @@
 A folder without a whole manifest is no checkpoint: it is written last.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import zlib
@@ -20,6 +18,7 @@ import msgspec
 from quarterdeck.bounds import Attempt, Count, Rank, Real, Step, UnixNs, WorldSize
 from quarterdeck.checkpointing.errors import DamagedCheckpoint
 from quarterdeck.errors import UsageError
+from quarterdeck.public import public
 
 FORMAT = 1
 MANIFEST, TENSORS = "manifest.json", "tensors.json"
@@ -81,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return sum(file.size_bytes for file in self.files.values())
 
 
+@public
 class TensorInfo(msgspec.Struct, frozen=True):
     """One tensor, whole, whatever the number of its pieces."""
 

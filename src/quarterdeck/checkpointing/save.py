@@ -35,12 +35,14 @@ from quarterdeck.checkpointing.storage import Place, place_of
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode
+from quarterdeck.public import public
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import RunHeader, read_header
 
 __all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
 
 
+@public
 def save_checkpoint(
     model: Any,
     optimizer: Any = None,
@@ -120,6 +122,7 @@ def save_checkpoint(
     return f"{place.path}/{step_name(number)}"
 
 
+@public
 def load_checkpoint(
     which: str | int | os.PathLike[str] | Checkpoint = "latest",
     into: Any = (),

@@ -12,9 +12,10 @@ from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.decks import writer
 from quarterdeck.decks.file import LIMIT_BYTES, Body, Label
 from quarterdeck.decks.registry import renderers
+from quarterdeck.public import public
 
 if TYPE_CHECKING:
-    from quarterdeck.decks.page import Page
+    from quarterdeck.decks.page import DeckPage
 
 _lock = threading.RLock()
 """For all decks: what it guards takes microseconds."""
@@ -22,6 +23,7 @@ _lock = threading.RLock()
 _OWN = ("name", "_parts", "_size_bytes", "_cut", "_generation", "_writer", "_joined", "_live")
 
 
+@public
 class Deck:
     """A named report of this rank, as in Flyte: `qd.Deck("confusion").append(figure)`.
 
@@ -170,10 +172,10 @@ class Deck:
         """Write it as a page that needs nothing else: to be sent, or opened by itself. The path."""
         return self._page().save(path)
 
-    def _page(self) -> Page:
-        from quarterdeck.decks.page import Page, page
+    def _page(self) -> DeckPage:
+        from quarterdeck.decks.page import DeckPage, page
 
-        return Page(self.name, page(self.name, self._snapshot()[1]))
+        return DeckPage(self.name, page(self.name, self._snapshot()[1]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """Of a run's deck only its name, for `qd.Deck("x").append(y)` as a cell's last line: the run's view

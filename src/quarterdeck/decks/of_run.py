@@ -7,16 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from quarterdeck.decks.deck import Deck, detached
-from quarterdeck.decks.page import Page
+from quarterdeck.decks.page import DeckPage
 from quarterdeck.decks.reader import StoredDecks
+from quarterdeck.public import public
 
 
+@public
 class NoSuchDeck(KeyError):
     """Nobody has written it; the text names what there is."""
 
     __str__ = Exception.__str__
 
 
+@public
 class RankDecks(Mapping[str, Deck]):
     """One rank's, in the order they were made, "Input" and "Output" last."""
 
@@ -41,6 +44,7 @@ class RankDecks(Mapping[str, Deck]):
         return f"<decks of rank {self._rank}: {', '.join(self._names) or 'none'}>"
 
 
+@public
 class RunDecks(Mapping[int, RankDecks]):
     """`run.decks[1]["confusion"]`, as of now; of several attempts a rank's latest. Also of a run that goes
     on, has failed, or was another kernel's.
@@ -55,14 +59,14 @@ class RunDecks(Mapping[int, RankDecks]):
             raise NoSuchDeck(f"Rank {rank} has no decks. Ranks that have: {self._ranks}.")
         return RankDecks(self._stored, rank)
 
-    def merged(self, name: str) -> Page:
+    def merged(self, name: str) -> DeckPage:
         """The deck's page over all ranks, also of "Timeline", "Source Code" and "Environment": shown in the
         notebook, or saved with `.save(path)`.
         """
         names = [head.name for head in self._stored.heads()]
         if name not in names:
             raise NoSuchDeck(f"No rank has a deck {name!r}. {_nearest(name, names)}")
-        return Page(name, self._stored.page(name))
+        return DeckPage(name, self._stored.page(name))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ranks)

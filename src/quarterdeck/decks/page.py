@@ -24,6 +24,7 @@ from quarterdeck.decks.file import LIMIT_BYTES, Body
 from quarterdeck.decks.render.html import note
 from quarterdeck.decks.style import sheet
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 CSP = (
     "default-src 'none'; img-src data: blob:; media-src data:; font-src data:; "
@@ -66,7 +67,8 @@ plotlyServerURL:""})}
 """
 
 
-class Page:
+@public
+class DeckPage:
     """A deck's page, shown in the notebook in a frame of its own."""
 
     def __init__(self, name: str, html: str) -> None:

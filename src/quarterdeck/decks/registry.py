@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from quarterdeck.decks.render.html import escaped, trouble
+from quarterdeck.public import public
 
 F = TypeVar("F", bound=Callable[[Any], str])
 
@@ -57,6 +58,7 @@ _PROTOCOLS = {
 """What a class defines -> the same."""
 
 
+@public
 @runtime_checkable
 class Renderable(Protocol):
     """An object that makes HTML of a value, as in Flyte. The HTML is its own: it has to escape."""
@@ -136,6 +138,7 @@ class Registry:
 renderers = Registry()
 
 
+@public
 def renderer(type_: type | str) -> Callable[[F], F]:
     """Decorates a function that gives the HTML of values of this type: `@qd.renderer(Confusion)`."""
 

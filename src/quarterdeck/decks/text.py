@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from quarterdeck.public import public
 
+
+@public
 class Markdown:
     """Text in Markdown, with tables. HTML in it is shown as text."""
 
@@ -15,6 +18,7 @@ class Markdown:
         return {"text/plain": self.text, "text/markdown": self.text}
 
 
+@public
 class Code:
     """Source code, coloured. `language`: a name that pygments knows. `title` stands above it."""
 

@@ -8,16 +8,19 @@ from typing import Any
 
 from quarterdeck.checkpointing import classes
 from quarterdeck.errors import ArgumentError, UsageError
+from quarterdeck.public import public
 
 MODULE, OPTIMIZER = "module_state_dict", "optimizer_state_dict"
 FIELDS = ("module", "hyperparameters", "optimizer")
 STATES = {"module": MODULE, "optimizer": OPTIMIZER}
 
 
+@public
 class CheckpointRefused(ArgumentError, ValueError, AssertionError):
     """Of all the types that Flyte's own error has, so that code written for it catches this one."""
 
 
+@public
 class MissingWeights(UsageError, KeyError):
     """A checkpoint from JSON, where weights are told by their hash only."""
 

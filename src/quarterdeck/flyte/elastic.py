@@ -1,7 +1,5 @@
 """n processes on this node, in the fields of Flyte's `Elastic`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +19,13 @@ from quarterdeck.flyte.rules import (
     refuse,
     whole,
 )
+from quarterdeck.public import public
 
 TIMEOUT_S = 900
 NPROC_WORDS = ("auto", "gpu", "cpu")
 
 
+@public
 @dataclass(frozen=True)
 class Elastic:
     """n processes on this node, with the fields of Flyte's `Elastic` in their order.

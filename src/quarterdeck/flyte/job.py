@@ -1,7 +1,5 @@
 """A PyTorchJob in the fields of Flyte's plugin: its pods mean nothing here, its counts and deadline do."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,10 +18,12 @@ from quarterdeck.flyte.rules import (
     refuse,
     whole,
 )
+from quarterdeck.public import public
 
 _RESOURCES = {"cpu": "CPU", "mem": "MEMORY", "gpu": "GPU", "ephemeral_storage": "EPHEMERAL_STORAGE"}
 
 
+@public
 class CleanPodPolicy(Enum):
     """Which pods of a finished job the cluster removes. The values are the job spec's words."""
 
@@ -32,6 +32,7 @@ class CleanPodPolicy(Enum):
     ALL = "CLEANPOD_POLICY_ALL"
 
 
+@public
 class RestartPolicy(Enum):
     """When the cluster restarts a replica. The values are the job spec's words."""
 
@@ -40,6 +41,7 @@ class RestartPolicy(Enum):
     NEVER = "RESTART_POLICY_NEVER"
 
 
+@public
 @dataclass(frozen=True)
 class RunPolicy:
     """As in Flyte. `active_deadline_seconds` bounds the run here too, over all its attempts; the other three
@@ -69,6 +71,7 @@ class RunPolicy:
 POLICY = or_none(a(RunPolicy, "RunPolicy(active_deadline_seconds=600)"))
 
 
+@public
 @dataclass(frozen=True)
 class Master:
     """Rank 0 of a `PyTorch` job. Its fields describe a pod and have no effect on this machine.
@@ -85,6 +88,7 @@ class Master:
         _check_replica(self)
 
 
+@public
 @dataclass(frozen=True)
 class Worker:
     """The other ranks of a `PyTorch` job: `replicas` of them; the other fields as in `Master`."""
@@ -100,6 +104,7 @@ class Worker:
         check(self, replicas=or_none(whole(0)))
 
 
+@public
 @dataclass(frozen=True)
 class PyTorch:
     """A PyTorchJob of Flyte, run as 1 + `worker.replicas` processes on this node (Flyte runs it as one).

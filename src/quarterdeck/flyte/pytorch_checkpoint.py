@@ -26,6 +26,7 @@ from quarterdeck.flyte.checks import (
     chosen,
 )
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from quarterdeck.flyte.schema import CheckpointSchema
 
 
+@public
 class PyTorchCheckpoint(Mapping[str, Any]):
     """A model's weights, hyperparameters and optimizer state, in one value that functions take and return.
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
 from quarterdeck.errors import UsageError
+from quarterdeck.public import public
 
 
+@public
 class ConfigError(UsageError, ValueError):
     """A field of a config that cannot be; nothing was started. Also a ValueError, as in Flyte."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.errors import ArgumentError, UsageError
+from quarterdeck.public import public
 
 if TYPE_CHECKING:
     from quarterdeck.flyte.pytorch_checkpoint import PyTorchCheckpoint
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _UNKNOWN = ("raise", "exclude")
 
 
+@public
 class CheckpointSchema:
     """Some or all fields of checkpoints, as JSON-able dicts and back; one checkpoint or, with `many`, a list.
 

@@ -5,14 +5,14 @@ module-level function, so that every start method can call it, which unpickles a
 the keyword arguments. A worker runs its serving loop through it, and in that every submitted function.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from quarterdeck.context import entered
+from quarterdeck.public import public
 from quarterdeck.transfer.pickler import load_function
 
 
+@public
 class ElasticWorkerResult(NamedTuple):
     """What a worker returns, as in Flyte.
 
@@ -25,6 +25,7 @@ class ElasticWorkerResult(NamedTuple):
     decks: list[Any]
 
 
+@public
 def spawn_helper(
     fn: bytes,
     raw_output_prefix: str,

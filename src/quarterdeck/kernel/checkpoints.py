@@ -10,6 +10,7 @@ from typing import Any
 
 from quarterdeck.checkpointing.checkpoint import Checkpoints
 from quarterdeck.kernel import notebook as notebooks
+from quarterdeck.public import public
 from quarterdeck.store.paths import home, homes
 from quarterdeck.views.checkpoints import location as scopes
 from quarterdeck.views.checkpoints import static_html
@@ -18,6 +19,7 @@ from quarterdeck.views.checkpoints.location import Scope
 from quarterdeck.views.sink import Bundle
 
 
+@public
 class ListedCheckpoints(Checkpoints):
     """Checkpoints of one run or of several, by step, those of the newest run last; also the invalid ones. As
     of when it was made. In a notebook it shows itself as the checkpoint browser, which goes on following the
@@ -54,6 +56,7 @@ class ListedCheckpoints(Checkpoints):
         return str(self._repr_mimebundle_()["text/plain"])
 
 
+@public
 def checkpoints(path: str | os.PathLike[str] | None = None) -> ListedCheckpoints:
     """All checkpoints of the runs in this folder's store, or those in a folder (or behind an fsspec URL).
 

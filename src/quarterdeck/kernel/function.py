@@ -25,6 +25,7 @@ from quarterdeck.kernel.encode_call import packed_call
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.submit import continued, run_blocking, submit
 from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
+from quarterdeck.public import public
 from quarterdeck.views.cell.cell import CellView
 
 _ARGUMENT_CHARS = 24
@@ -33,6 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@public
 class DistributedFunction(Generic[P, R]):
     """Calling it runs the function on every rank, shows what the ranks write, and returns rank 0's value.
 
@@ -118,6 +120,7 @@ class DistributedFunction(Generic[P, R]):
         return f"<distributed function {getattr(self, '__qualname__', self.function)}>"
 
 
+@public
 def distributed(
     config: Elastic | PyTorch | None = None,
     *,

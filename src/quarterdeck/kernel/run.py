@@ -19,6 +19,7 @@ from quarterdeck.kernel.values import Values, raise_as_it_was
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.public import public
 from quarterdeck.store.format import HEADER, TERMINAL
 from quarterdeck.store.reader import LOG_BYTES, StoredRun, delete
 from quarterdeck.store.resume_chain import parent_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 
 
+@public
 class Run:
     """A run that one can hold, wait for, stop and look at; usable from any thread.
 

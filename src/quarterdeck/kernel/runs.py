@@ -14,6 +14,7 @@ from typing import Any, get_args, overload
 from quarterdeck.errors import UsageError
 from quarterdeck.kernel import run_registry
 from quarterdeck.kernel.run import Run
+from quarterdeck.public import public
 from quarterdeck.store.format import TERMINAL, RunState
 from quarterdeck.store.paths import home, homes
 from quarterdeck.store.reader import StoredRun, delete, list_runs
@@ -23,6 +24,7 @@ _SHOWN = 20
 _STATES: tuple[str, ...] = get_args(RunState)
 
 
+@public
 class Runs(Sequence[Run]):
     """Runs, newest first, as they were when it was made. Shows itself as a table.
 
@@ -95,6 +97,7 @@ class Runs(Sequence[Run]):
         return self._repr_mimebundle_()["text/plain"]
 
 
+@public
 def runs(
     name: str | None = None,
     *,

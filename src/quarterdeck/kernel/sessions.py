@@ -12,6 +12,7 @@ from quarterdeck.kernel.session import Session as SessionCalls
 from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.messages import Control, GroupSpec, RankStatus, RunCell
+from quarterdeck.public import public
 from quarterdeck.transfer.names import analyse
 
 _known: dict[str, SessionCalls] = {}
@@ -25,6 +26,7 @@ def calls_of(name: str) -> SessionCalls:
     return _known[name]
 
 
+@public
 class Session:
     """A group of workers that keeps its variables from cell to cell: `%%distributed --session NAME` uses it
     too.

@@ -19,6 +19,7 @@ from quarterdeck.context import Context, current
 from quarterdeck.metrics import pending_gpu
 from quarterdeck.metrics.scalars import OnGpu, flat, plain_types
 from quarterdeck.metrics.writer import Writer, path_of
+from quarterdeck.public import public
 
 __all__ = ["flush", "log"]
 
@@ -26,6 +27,7 @@ _writer: Writer | None = None
 _lock = threading.RLock()
 
 
+@public
 def log(step: int | None = None, **metrics: Any) -> None:
     """Keep numbers of this step: `qd.log(loss=loss, acc=acc, step=step)`, or `qd.log(step, loss=loss)`.
 

@@ -20,6 +20,7 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, Count, UnixNs
 from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.public import public
 from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.slot_file import Slots, read_slots
 
@@ -46,6 +47,7 @@ class Bar(msgspec.Struct, frozen=True):
     """The loop is over, to its end or not."""
 
 
+@public
 def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) -> Iterator[T]:
     """Iterate, and show how far this rank is: `for batch in qd.progress(loader, "epoch 1"):`.
 

@@ -19,6 +19,7 @@ from quarterdeck.metrics import table
 from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import Columns, Effort, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
+from quarterdeck.public import public
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.resume_chain import ancestors
 
@@ -32,6 +33,7 @@ _LOOKED_AT = 4_096
 _LOOKED_AT_BYTES = 1 << 30
 
 
+@public
 class Points(NamedTuple):
     """Columns of equal length, by ascending step. Times are ns since 1970."""
 
@@ -40,11 +42,13 @@ class Points(NamedTuple):
     values: array[float]
 
 
+@public
 class OverRanks(NamedTuple):
     steps: list[int]
     values: list[float]
 
 
+@public
 class Series:
     """One metric: a column per rank, and what they give together. As of when it was got.
 
@@ -113,6 +117,7 @@ class Series:
         )
 
 
+@public
 class Metrics:
     """`run.metrics`: what a run's ranks have logged, by name. `refresh` reads on while it grows.
 

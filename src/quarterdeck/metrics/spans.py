@@ -15,6 +15,7 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.public import public
 from quarterdeck.store.append_file import Appender
 from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.spans import Span, spans_name
@@ -105,6 +106,7 @@ def _book_of(context: Context) -> _Book:
         return _book
 
 
+@public
 class span(ContextDecorator):
     """`with qd.span("eval"):`, or `@qd.span("eval")` on a function: the time it takes is shown on the run's
     time axis, rank by rank.

@@ -11,14 +11,13 @@ fields or memfds, and only a worker (from its own coordinator) and the kernel (f
 them.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec
 
 from quarterdeck.bounds import Code, Rank, UnixNs
 from quarterdeck.errors import shortened
+from quarterdeck.public import public
 
 SUMMARY_CHARS = 1000
 
@@ -104,6 +103,7 @@ class WorkerNames(msgspec.Struct):
     """Travel ids whose objects this worker no longer holds (see payload.pickler)."""
 
 
+@public
 class RankStatus(msgspec.Struct, omit_defaults=True):
     """One row of `%workers status`."""
 
@@ -344,7 +344,7 @@ class Refused(Message):
 class Finished(Message):
     """A cell is over on all its ranks."""
 
-    outcomes: list[Outcome]
+    outcomes: list["Outcome"]
     root_cause: int | None
     """Rank whose failure came first, None if the cell succeeded."""
     stopped: Literal["", "interrupt", "timeout"] = ""
@@ -430,6 +430,7 @@ class Importing(Message):
     module: str
 
 
+@public
 class Evidence(msgspec.Struct, frozen=True):
     """Something that is known of a failure: "Peak memory", "0.27 GiB". The text may have several lines."""
 
@@ -437,6 +438,7 @@ class Evidence(msgspec.Struct, frozen=True):
     text: str
 
 
+@public
 class Outcome(Message):
     """How a cell ended on one rank."""
 

@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quarterdeck import files
+from quarterdeck.public import public
 
 _TMP = ".qd-tmp-"
 _NAMELESS = "_dst_cp"  # the file that `write` makes, as in Flyte
 
 
+@public
 class FolderCheckpoint:
     """Saves to one folder, restores from another. Local folders only; they are made when something is saved.
 
