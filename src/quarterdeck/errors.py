@@ -54,7 +54,7 @@ def shortened(text: str, limit: int) -> str:
 
 @public
 class QuarterdeckError(Exception):
-    """Something that the user can understand from its text alone."""
+    """Something that the user can understand from its text alone: the base of what quarterdeck raises."""
 
     def _render_traceback_(self) -> list[str]:
         first, *rest = str(self).split("\n")
@@ -63,9 +63,10 @@ class QuarterdeckError(Exception):
 
 @public
 class UsageError(QuarterdeckError):
-    """A wrong option, or a request that the session cannot meet. The session is as it was.
+    """A wrong option, or a request that cannot be met. What was there is as it was.
 
-    `hint` is a second line: the nearest right option, the next command.
+    Attributes:
+        hint: the second line of the text: the nearest right option, the next command. It may be empty.
     """
 
     def __init__(self, text: str, hint: str = "") -> None:
@@ -75,7 +76,7 @@ class UsageError(QuarterdeckError):
 
 @public
 class ArgumentError(UsageError, TypeError):
-    """A call with arguments that the function does not take; nothing was started."""
+    """Arguments that a call does not take; nothing was started. It is also a TypeError."""
 
 
 @public
@@ -89,9 +90,9 @@ class RunFailed(QuarterdeckError):
 
     Attributes:
         lines: what the notebook shows, ANSI-coloured, headline first.
-        outcomes: one `protocol.messages.Outcome` per rank of the cell.
-        root_cause: rank that failed first, None if none did (the cell was stopped).
-        run_id: of a run that has its own group or a name: for `qd.runs()[run_id]`.
+        outcomes: one `Outcome` per rank of the cell.
+        root_cause: the rank that failed first; None if none did (the cell was stopped).
+        run_id: the id of a run that has workers of its own or a name, for `qd.runs()[run_id]`; else empty.
         ename: name of the original exception ("WorkerKilled" for a death), empty if the cell was stopped.
     """
 
@@ -129,6 +130,6 @@ class RecoverableError(Exception):
     """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did
     not answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.
 
-    As Flyte's FlyteRecoverableException. An ordinary exception otherwise: it keeps its type and its
+    As `FlyteRecoverableException` of flytekit. It is an ordinary exception otherwise, with its type and its
     traceback.
     """

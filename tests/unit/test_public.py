@@ -4,6 +4,7 @@ import ast
 import inspect
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import tomllib
@@ -185,6 +186,44 @@ def test_the_annotations_of_a_public_class_are_found(name: str) -> None:
     cls = public_things()[name]
     if cls is not quarterdeck.Points:  # Python 3.11 has no array[int]
         assert set(typing.get_type_hints(cls)) >= set(vars(cls).get("__annotations__", ()))
+
+
+def documented() -> dict[str, tuple[typing.Any, str]]:
+    """Public functions, classes and what these define that has no underscore, with their docstrings."""
+    found = {}
+    for name, thing in public_things().items():
+        found[name] = thing, thing.__doc__ or ""
+        for part, value in vars(thing).items() if isinstance(thing, type) else ():
+            value = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+            if inspect.isfunction(value) and not part.startswith("_") and value.__name__ != "<lambda>":
+                found[f"{name}.{part}"] = value, value.__doc__ or ""
+    return found
+
+
+def arguments_in(text: str) -> list[str]:
+    """Names below "Args:"."""
+    _, _, rest = inspect.cleandoc(text).partition("Args:\n")
+    lines = re.findall(r"^    (\w[\w, ]*): ", rest.partition("\n\n")[0], re.MULTILINE)
+    return [name for line in lines for name in line.split(", ")]
+
+
+@pytest.mark.parametrize("name", documented())
+def test_what_is_public_is_documented_in_the_words_of_its_users(name: str) -> None:
+    thing, text = documented()[name]
+    assert text.strip()
+    assert not re.search(r"\b(zygote|coordinator|incarnation|keeper|nursery)s?\b", text)
+    assert not re.search(r"(^|\. )\s*Of |^\s+\w+: of ", text, re.MULTILINE)
+    listed = arguments_in(text)
+    parameters = inspect.signature(thing).parameters if listed else {}
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        assert set(listed) <= set(parameters)
+
+
+@pytest.mark.parametrize("name", [name for name, one in public_things().items() if inspect.isfunction(one)])
+def test_the_arguments_of_a_public_function_are_documented(name: str) -> None:
+    thing = public_things()[name]
+    if not name.endswith("_ipython_extension"):
+        assert arguments_in(thing.__doc__ or "") == list(inspect.signature(thing).parameters)
 
 
 def test_help_on_a_class_names_quarterdeck_and_methods_have_their_source() -> None:

@@ -28,7 +28,7 @@ _FACTORIES = (list, dict, set, tuple)
 
 @public
 class UnknownClass(dict[str, Any]):
-    """The fields of a value whose class is not defined in this process, or would run code to be made.
+    """The fields of a value whose class is not defined in this process, or would run code to be made. A dict.
 
     Attributes:
         class_name: "module:Name", as it was when it was kept.

@@ -15,14 +15,16 @@ class CheckpointError(QuarterdeckError):
 
 @public
 class DamagedCheckpoint(CheckpointError):
-    """Files that are cut short, altered, missing or of another make; nothing was loaded."""
+    """Files of a checkpoint that are cut short, altered, missing or of another make; nothing was loaded."""
 
 
 @public
 class UntrustedCheckpoint(CheckpointError):
     """A file that holds more than plain values and tensors. Nothing of it was run and nothing was loaded.
 
-    `needs` names what it would call or construct, as "module.name".
+    Attributes:
+        file: the path of the file.
+        needs: what it would call or construct, as "module.name".
     """
 
     def __init__(self, file: str, needs: list[str]) -> None:

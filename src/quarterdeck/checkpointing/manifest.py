@@ -82,7 +82,17 @@ class Manifest(msgspec.Struct, frozen=True):
 
 @public
 class TensorInfo(msgspec.Struct, frozen=True):
-    """One tensor, whole, whatever the number of its pieces."""
+    """One tensor of a checkpoint, whole, whatever the number of its pieces.
+
+    Attributes:
+        name: as in the state dict.
+        shape: its sizes, dimension by dimension; () for a single number.
+        dtype: as torch calls it, without "torch.": "bfloat16".
+        size_bytes: how many bytes its elements take.
+        part: "model" or "optimizer".
+        alias_of: the other name of the same memory (tied weights), for which nothing is stored twice; else
+            "".
+    """
 
     name: str
     shape: tuple[Count, ...]

@@ -69,14 +69,26 @@ plotlyServerURL:""})}
 
 @public
 class DeckPage:
-    """A deck's page, shown in the notebook in a frame of its own."""
+    """A deck's page, shown in the notebook in a frame of its own.
+
+    Attributes:
+        name: what the deck is called.
+        html: the whole page, which needs nothing else.
+    """
 
     def __init__(self, name: str, html: str) -> None:
         self.name = name
         self.html = html
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Raises OSError. The path."""
+        """Write it to a file.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         place = Path(path)
         place.write_text(self.html, encoding="utf-8", errors="replace")
         return place

@@ -14,7 +14,7 @@ from quarterdeck.transfer.pickler import load_function
 
 @public
 class ElasticWorkerResult(NamedTuple):
-    """What a worker returns, as in Flyte.
+    """What a worker returns, as flytekit's `ElasticWorkerResult`.
 
     Attributes:
         return_value: what the function returned on this rank.
@@ -35,6 +35,8 @@ def spawn_helper(
 ) -> ElasticWorkerResult:
     """Unpickle `fn` (cloudpickle) and call `fn(**kwargs)`, inside the context that `qd.current()` tells of.
 
+    As `spawn_helper` of flytekit's elastic task (flytekitplugins.kfpytorch).
+
     Args:
         fn: the pickled function. Unpickling runs code: never take it from a stranger.
         raw_output_prefix: folder for what the function writes (`qd.current().raw_output_prefix`).
@@ -43,7 +45,11 @@ def spawn_helper(
             these two the wrong way round.)
         kwargs: keyword arguments of `fn`, as one dict.
 
-    Whatever `fn` raises passes through, also what unpickling it raises.
+    Returns:
+        What `fn` returned, and the decks that it made.
+
+    Raises:
+        Exception: what `fn` raises, or what unpickling it raises.
     """
     with entered(raw_output_prefix, checkpoint_dest, checkpoint_src) as context:
         function = load_function(fn)

@@ -51,8 +51,16 @@ class Bar(msgspec.Struct, frozen=True):
 def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) -> Iterator[T]:
     """Iterate, and show how far this rank is: `for batch in qd.progress(loader, "epoch 1"):`.
 
-    `total` is the number of items if `len()` does not tell. The view draws one bar for all ranks, with the
-    slowest and the fastest; nothing is printed. Costs a fraction of a microsecond per item.
+    The view draws one bar for all ranks, with the slowest and the fastest; nothing is printed. It costs a
+    fraction of a microsecond per item.
+
+    Args:
+        iterable: what is iterated; it may have no end.
+        desc: stands beside the bar; the first 120 characters are shown.
+        total: number of items; None: what `len()` tells, if it does.
+
+    Returns:
+        An iterator over the same items. The bar appears when the first one is asked for.
     """
     if total is None:
         try:

@@ -40,7 +40,9 @@ _LAST_LINES_BYTES = 64 << 10
 
 @public
 class NotARun(ValueError):
-    """A folder without a readable `run.json`, or of a later format; the text says which."""
+    """A folder without a readable `run.json`, of a later format, or with more events than a run ever has; the
+    text says which.
+    """
 
 
 class StoredRun:

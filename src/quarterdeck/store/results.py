@@ -46,7 +46,11 @@ _MOST_BYTES = 4 * KEPT_BYTES
 
 @public
 class UntrustedResult(QuarterdeckError):
-    """A result that this user's quarterdeck did not write, or that was changed since."""
+    """A result that this user's quarterdeck did not write, or that was changed since. Nothing of it was run.
+
+    Attributes:
+        path: the path of its file.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(
