@@ -18,6 +18,7 @@ from types import ModuleType
 import msgspec
 from msgspec import inspect as shapes
 
+from quarterdeck.protocol import messages as wire
 from quarterdeck.views.checkpoints import messages as shelf
 from quarterdeck.views.run import messages as feed
 
@@ -30,7 +31,8 @@ COMMAND = "python labextension/make_protocol.py"
 def struct_types(messages: ModuleType) -> list[type]:
     """All messages and their parts, in the order of the Python module."""
     found = [item for item in vars(messages).values() if inspect.isclass(item)]
-    own = [item for item in found if item.__module__ in (messages.__name__, "quarterdeck.protocol.messages")]
+    ours = messages.__name__, wire.__name__, "quarterdeck"
+    own = [item for item in found if item.__module__ in ours]
     return [item for item in own if issubclass(item, msgspec.Struct) and item not in BASES]
 
 
@@ -67,12 +69,17 @@ def typescript(shape: shapes.Type, names: dict[frozenset[object], str]) -> str:
     return plain[type(shape)]
 
 
+def definition(struct: type) -> ast.ClassDef:
+    """`inspect.getsource` does not find a public class: it looks where users have it from."""
+    home = wire if struct.__module__ == "quarterdeck" else sys.modules[struct.__module__]
+    body = ast.parse(inspect.getsource(home)).body
+    return next(node for node in body if isinstance(node, ast.ClassDef) and node.name == struct.__name__)
+
+
 def attribute_notes(struct: type) -> dict[str, str]:
     """The strings written below attributes; Python itself forgets them."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(struct))).body[0]
-    assert isinstance(body, ast.ClassDef)
     notes: dict[str, str] = {}
-    for pair in itertools.pairwise(body.body):
+    for pair in itertools.pairwise(definition(struct).body):
         match pair:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 notes[name] = text

@@ -11,10 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quarterdeck.checkpointing.checkpoint import Checkpoint, Checkpoints
+    from quarterdeck.checkpointing.classes import UnknownClass
+    from quarterdeck.checkpointing.errors import CheckpointError, DamagedCheckpoint, UntrustedCheckpoint
+    from quarterdeck.checkpointing.load import Loaded
+    from quarterdeck.checkpointing.manifest import TensorInfo
     from quarterdeck.checkpointing.save import load_checkpoint, save_checkpoint
-    from quarterdeck.context import Context, current
-    from quarterdeck.decks import Code, Deck, Markdown, renderer, renderers
+    from quarterdeck.context import Context, Decks, Resumption, current
+    from quarterdeck.decks import Code, Deck, Markdown, Renderable, renderer, renderers
+    from quarterdeck.decks.of_run import NoSuchDeck, RankDecks, RunDecks
+    from quarterdeck.decks.page import DeckPage
     from quarterdeck.errors import (
+        ArgumentError,
         QuarterdeckError,
         RecoverableError,
         RunFailed,
@@ -33,9 +41,11 @@ if TYPE_CHECKING:
         RunPolicy,
         Worker,
     )
+    from quarterdeck.flyte.checks import CheckpointRefused, MissingWeights
     from quarterdeck.flyte.pytorch_checkpoint import PyTorchCheckpoint
+    from quarterdeck.flyte.schema import CheckpointSchema
     from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
-    from quarterdeck.kernel.checkpoints import checkpoints
+    from quarterdeck.kernel.checkpoints import ListedCheckpoints, checkpoints
     from quarterdeck.kernel.function import DistributedFunction, distributed
     from quarterdeck.kernel.run import Run
     from quarterdeck.kernel.runs import Runs, runs
@@ -43,60 +53,109 @@ if TYPE_CHECKING:
     from quarterdeck.kernel.values import Unpicklable
     from quarterdeck.metrics.log import log
     from quarterdeck.metrics.progress import progress
+    from quarterdeck.metrics.series import Metrics, OverRanks, Points, Series
     from quarterdeck.metrics.spans import span
+    from quarterdeck.protocol.messages import Evidence, Outcome, RankStatus
+    from quarterdeck.store.folder_checkpoint import FolderCheckpoint
+    from quarterdeck.store.reader import NotARun
+    from quarterdeck.store.results import UntrustedResult
 
 __version__ = "0.1.1"
 
 _HOMES = {
+    "checkpointing.checkpoint": ("Checkpoint", "Checkpoints"),
+    "checkpointing.classes": ("UnknownClass",),
+    "checkpointing.errors": ("CheckpointError", "DamagedCheckpoint", "UntrustedCheckpoint"),
+    "checkpointing.load": ("Loaded",),
+    "checkpointing.manifest": ("TensorInfo",),
+    "checkpointing.save": ("load_checkpoint", "save_checkpoint"),
+    "context": ("Context", "Decks", "Resumption", "current"),
+    "decks": ("Code", "Deck", "Markdown", "Renderable", "renderer", "renderers"),
+    "decks.of_run": ("NoSuchDeck", "RankDecks", "RunDecks"),
+    "decks.page": ("DeckPage",),
+    "errors": (
+        "ArgumentError", "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted",
+        "RunTimedOut", "UsageError", "WorkersLost",
+    ),
+    "flyte": (
+        "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy",
+        "RunPolicy", "Worker",
+    ),
+    "flyte.checks": ("CheckpointRefused", "MissingWeights"),
     "flyte.pytorch_checkpoint": ("PyTorchCheckpoint",),
+    "flyte.schema": ("CheckpointSchema",),
+    "flyte.spawn_helper": ("ElasticWorkerResult", "spawn_helper"),
+    "kernel.checkpoints": ("ListedCheckpoints", "checkpoints"),
     "kernel.function": ("DistributedFunction", "distributed"),
     "kernel.run": ("Run",),
     "kernel.runs": ("Runs", "runs"),
     "kernel.sessions": ("Session",),
-    "kernel.checkpoints": ("checkpoints",),
     "kernel.values": ("Unpicklable",),
-    "flyte": (
-        "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy", "RunPolicy",
-        "Worker",
-    ),
-    "context": ("Context", "current"),
-    "decks": ("Code", "Deck", "Markdown", "renderer", "renderers"),
-    "errors": (
-        "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted", "RunTimedOut", "UsageError",
-        "WorkersLost",
-    ),
     "metrics.log": ("log",),
     "metrics.progress": ("progress",),
+    "metrics.series": ("Metrics", "OverRanks", "Points", "Series"),
     "metrics.spans": ("span",),
-    "checkpointing.save": ("load_checkpoint", "save_checkpoint"),
-    "flyte.spawn_helper": ("ElasticWorkerResult", "spawn_helper"),
+    "protocol.messages": ("Evidence", "Outcome", "RankStatus"),
+    "store.folder_checkpoint": ("FolderCheckpoint",),
+    "store.reader": ("NotARun",),
+    "store.results": ("UntrustedResult",),
 }  # fmt: skip
 """Where each public name lives."""
 
 __all__ = [
+    "ArgumentError",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointRefused",
+    "CheckpointSchema",
+    "Checkpoints",
     "CleanPodPolicy",
     "Code",
     "ConfigError",
     "Context",
+    "DamagedCheckpoint",
     "Deck",
+    "DeckPage",
+    "Decks",
     "DistributedFunction",
     "Elastic",
     "ElasticWorkerResult",
+    "Evidence",
+    "FolderCheckpoint",
+    "ListedCheckpoints",
+    "Loaded",
     "Markdown",
     "Master",
+    "Metrics",
+    "MissingWeights",
+    "NoSuchDeck",
+    "NotARun",
+    "Outcome",
+    "OverRanks",
+    "Points",
     "PyTorch",
     "PyTorchCheckpoint",
     "QuarterdeckError",
+    "RankDecks",
+    "RankStatus",
     "RecoverableError",
+    "Renderable",
     "RestartPolicy",
+    "Resumption",
     "Run",
+    "RunDecks",
     "RunFailed",
     "RunInterrupted",
     "RunPolicy",
     "RunTimedOut",
     "Runs",
+    "Series",
     "Session",
+    "TensorInfo",
+    "UnknownClass",
     "Unpicklable",
+    "UntrustedCheckpoint",
+    "UntrustedResult",
     "UsageError",
     "Worker",
     "WorkersLost",

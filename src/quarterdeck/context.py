@@ -4,8 +4,6 @@ In a worker it tells of the run that the worker works for. In a notebook's own p
 that of a run of one rank, so that the same function runs undistributed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -16,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.public import public
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 from quarterdeck.store.paths import home
 
@@ -30,8 +29,12 @@ def _nobody() -> None:
     """Outside of a worker nobody is told."""
 
 
+@public
 class Decks(list["Deck"]):
-    """Decks in the order they were made; `decks["loss"]` is the one of that name. KeyError, IndexError."""
+    """A list of decks, in the order they were made; `decks["loss"]` is the one of that name.
+
+    Raises KeyError, which names those that there are, or IndexError.
+    """
 
     def __getitem__(self, place: Any) -> Any:
         if not isinstance(place, str):
@@ -42,15 +45,24 @@ class Decks(list["Deck"]):
         raise KeyError(f"no deck {place!r}; there are {[deck.name for deck in self]}")
 
 
+@public
 @dataclass
 class Resumption:
-    """What a run that continues an earlier one begins with. `loaded(step)` tells that it did."""
+    """What a run that continues an earlier one begins with.
+
+    Attributes:
+        source: the folder of the earlier run's checkpoints, or the one checkpoint that was named.
+        parent_dir: the earlier run's folder; None if the checkpoints are not those of a run.
+        loaded: called with the step that was loaded, -1 where it is not known: the run then counts as
+            resumed.
+    """
 
     source: Path
     parent_dir: Path | None
     loaded: Callable[[int], None] = field(default=lambda _: None, repr=False, compare=False)
 
 
+@public
 @dataclass
 class Context:
     """One rank of one run, one attempt.
@@ -58,13 +70,17 @@ class Context:
     Attributes:
         run_id: name of the run's folder in the run store; "local" outside of a worker.
         name: as the user named the run, or its function's name.
+        rank: 0 up to `world_size` - 1, as torch.distributed counts.
+        local_rank: the same on this machine: torchrun's LOCAL_RANK.
+        world_size: number of ranks.
         attempt: 0, then one more with each restart.
         run_dir: the run's folder in the store; it may not exist yet, and is the user's to write into.
-        raw_output_prefix: a folder of this rank's own below it, as in Flyte's execution parameters.
+        raw_output_prefix: a folder of this rank's own below it, as in flytekit's `ExecutionParameters`.
         checkpoint: reads and writes this rank's own checkpoint in Flyte's form; None where there is none.
             Ranks may have saved different steps when a run was killed: let rank 0 read, and broadcast.
-        resumption: of a run that continues an earlier one; see `parent_dir` and `resume_from`.
+        resumption: what a run that continues an earlier one begins with; see `parent_dir` and `resume_from`.
         decks: this rank's decks, in the order they were made; also by name, `decks["loss"]`.
+        annotations: what `annotate` noted, as JSON texts by name.
         announce: called when this rank begins to keep something in `run_dir` that is to be looked at
             (metrics, a deck, progress), before the first byte of it: the run goes on record, and is shown.
             From any thread, as often as one likes; in a forked child it does nothing.
@@ -92,7 +108,11 @@ class Context:
         """Note something about this rank's result: `run.outcomes[rank].annotations` and the run store keep
         it.
 
-        Values are kept as JSON; TypeError for one that JSON cannot carry.
+        Args:
+            items: values that JSON can carry, by name. A name that was noted before has the new value.
+
+        Raises:
+            TypeError: JSON cannot carry a value.
         """
         self.annotations.update({name: json.dumps(value) for name, value in items.items()})
 
@@ -113,7 +133,7 @@ class Context:
         return self.resumption
 
     @property
-    def default_deck(self) -> Deck:
+    def default_deck(self) -> "Deck":
         """The deck named "default", made at the first use."""
         from quarterdeck.decks import Deck
 
@@ -123,8 +143,13 @@ class Context:
 _current: Context | None = None
 
 
+@public
 def current() -> Context:
-    """The context of the run that this process works for."""
+    """The run that this process works for, and its rank in it.
+
+    In a process that something else than quarterdeck has started, it is what torchrun's environment variables
+    say; without those, a run of one rank with the id "local".
+    """
     global _current
     if _current is None:
         _current = _from_environment()

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from quarterdeck.public import public
+
 KEPT_CHARS = 1_000_000
 """Of an exception's text."""
 SHOWN_CHARS = 64_000
@@ -50,18 +52,21 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit // 2]} … {len(text) - limit:,} characters left out … {text[-(limit // 2) :]}"
 
 
+@public
 class QuarterdeckError(Exception):
-    """Something that the user can understand from its text alone."""
+    """Something that the user can understand from its text alone: the base of what quarterdeck raises."""
 
     def _render_traceback_(self) -> list[str]:
         first, *rest = str(self).split("\n")
         return [f"\x1b[1;31m{type(self).__name__}\x1b[0m: {first}", *rest]
 
 
+@public
 class UsageError(QuarterdeckError):
-    """A wrong option, or a request that the session cannot meet. The session is as it was.
+    """A wrong option, or a request that cannot be met. What was there is as it was.
 
-    `hint` is a second line: the nearest right option, the next command.
+    Attributes:
+        hint: the second line of the text: the nearest right option, the next command. It may be empty.
     """
 
     def __init__(self, text: str, hint: str = "") -> None:
@@ -69,22 +74,25 @@ class UsageError(QuarterdeckError):
         self.hint = hint
 
 
+@public
 class ArgumentError(UsageError, TypeError):
-    """A call with arguments that the function does not take; nothing was started."""
+    """Arguments that a call does not take; nothing was started. It is also a TypeError."""
 
 
+@public
 class WorkersLost(QuarterdeckError):
     """The session's processes are gone; the next cell starts new ones, without variables."""
 
 
+@public
 class RunFailed(QuarterdeckError):
     """A cell or function that ended otherwise than in success on some rank.
 
     Attributes:
         lines: what the notebook shows, ANSI-coloured, headline first.
-        outcomes: one `protocol.messages.Outcome` per rank of the cell.
-        root_cause: rank that failed first, None if none did (the cell was stopped).
-        run_id: of a run that has its own group or a name: for `qd.runs()[run_id]`.
+        outcomes: one `Outcome` per rank of the cell.
+        root_cause: the rank that failed first; None if none did (the cell was stopped).
+        run_id: the id of a run that has workers of its own or a name, for `qd.runs()[run_id]`; else empty.
         ename: name of the original exception ("WorkerKilled" for a death), empty if the cell was stopped.
     """
 
@@ -107,18 +115,21 @@ class RunFailed(QuarterdeckError):
         return self.lines
 
 
+@public
 class RunTimedOut(RunFailed):
     """It ran longer than its time-out (`--timeout`, `timeout_s`); it was interrupted as by the user."""
 
 
+@public
 class RunInterrupted(RunFailed, KeyboardInterrupt):
     """The user stopped it, with the kernel's stop button, Ctrl-C or `%workers interrupt`."""
 
 
+@public
 class RecoverableError(Exception):
     """Raise it, or a subclass, in a worker for a failure that a new attempt may cure: a data server that did
     not answer, for one. A run with `max_restarts` starts anew then; any other exception ends it at once.
 
-    As Flyte's FlyteRecoverableException. An ordinary exception otherwise: it keeps its type and its
+    As `FlyteRecoverableException` of flytekit. It is an ordinary exception otherwise, with its type and its
     traceback.
     """

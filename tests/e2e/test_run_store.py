@@ -228,19 +228,19 @@ def test_somebody_else_s_result_is_not_loaded(own: Notebook) -> None:
     )
     own.ok("import gc; _ = gc.collect()")
     raised = own.fails("qd.runs()[run_id].result()")
-    assert raised.ename == "Untrusted"
+    assert raised.ename == "UntrustedResult"
     own.ok(
         "head, stream = 32, pickle.dumps(Evil())\n"
         "at = head + 32\nnew = old[:16] + len(stream).to_bytes(8, 'little') + old[24:at] + stream\n"
         "_ = file.write_bytes(new + bytes(8192 - len(new)))"
     )
-    assert own.fails("qd.runs()[run_id].result()").ename == "Untrusted"
+    assert own.fails("qd.runs()[run_id].result()").ename == "UntrustedResult"
     assert not (own.folder / "evil").exists()
     assert (
         own.ok("qd.runs()[run_id].status, qd.runs()[run_id].logs(0)").text == "('succeeded', 'doubling 4\\n')"
     )
     own.ok("file.write_bytes(b'short')")
-    assert own.fails("qd.runs()[run_id].result()").ename in ("ValueError", "UsageError", "Untrusted")
+    assert own.fails("qd.runs()[run_id].result()").ename in ("ValueError", "UsageError", "UntrustedResult")
 
 
 # ---- places that cannot be written

@@ -31,14 +31,20 @@ from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import Contents, Place, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 _READ_BYTES = 16 << 20
 
 
+@public
 class Checkpoint:
     """One checkpoint, or a folder that should be one: then `valid` is False and `problem` says why.
 
     What an invalid one's manifest cannot tell is as good as empty: step -1, no metrics.
+
+    Attributes:
+        name: the name of its folder.
+        problem: why it is not valid; "" if it is.
     """
 
     def __init__(self, place: Place, name: str) -> None:
@@ -59,87 +65,135 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
+        """The step that it was saved with."""
         return self.manifest.step
 
     @property
     def epoch(self) -> int | float | None:
+        """The epoch that it was saved with, if it was given."""
         return self.manifest.epoch
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """Each the mean over the ranks that gave it; see `shares`."""
+        """By name. A metric that several ranks gave is their mean; see `shares`."""
         return {name: float(value) for name, value in self.manifest.metrics.items()}
 
     @property
     def shares(self) -> dict[str, str]:
-        """Of the metrics that not all ranks gave, which did: {"loss": "mean of 2 of 4 ranks"}."""
+        """By name, for metrics that not all ranks gave, which did: {"loss": "mean of 2 of 4 ranks"}."""
         return shares(self.manifest)
 
     @cached_property
     def hyperparameters(self) -> Any:
-        """As they were given to the save; see `hyperparameters.decode` for classes that are not here."""
+        """As they were given to the save. A value whose class is not defined here is an `UnknownClass`."""
         from quarterdeck.checkpointing.hyperparameters import decode
 
         return decode(msgspec.json.decode(self.manifest.hyperparameters))
 
     @property
     def path(self) -> str:
-        """Of its folder; a URL where it is not local."""
+        """The path of its folder; a URL where it is not local."""
         return self._contents.path
 
     @property
     def size_bytes(self) -> int:
+        """How many bytes its files take."""
         return self.manifest.size_bytes
 
     @property
     def created_unix_ns(self) -> int:
+        """When it was complete, in ns since 1970."""
         return self.manifest.created_unix_ns
 
     @property
     def created(self) -> datetime:
+        """When it was complete, in UTC."""
         return datetime.fromtimestamp(self.created_unix_ns / 1e9, UTC)
 
     @property
     def tensors(self) -> list[TensorInfo]:
-        """Name, shape, type and size of each; no tensor is read. Raises DamagedCheckpoint."""
+        """Name, shape, type and size of each; no tensor is read.
+
+        Raises:
+            DamagedCheckpoint: the index of tensors is not whole.
+        """
         return self.index.tensors
 
     @cached_property
     def index(self) -> Tensors:
+        """What is stored of each tensor, for quarterdeck itself.
+
+        Raises:
+            DamagedCheckpoint: it is not whole.
+        """
         name = self._data(TENSORS)
         data = _read(self._contents, name)
         return unseal(data, Tensors, f"{self.path}/{name}")
 
     @property
     def contents(self) -> Contents:
+        """Its files, for quarterdeck itself."""
         return self._contents
 
     @property
     def pinned(self) -> bool:
+        """Whether pruning and `delete` leave it alone."""
         return self._contents.size(PINNED) is not None
 
     def pin(self) -> None:
-        """Never prune it. Raises OSError."""
+        """Never prune it.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
         self._contents.mark(PINNED, True)
 
     def unpin(self) -> None:
+        """It may be pruned and deleted again.
+
+        Raises:
+            OSError: nothing can be changed there.
+        """
         self._contents.mark(PINNED, False)
 
     def delete(self) -> None:
-        """At once, for readers; one who has it open keeps it. UsageError if it is pinned."""
+        """Remove it. For readers it is gone at once; one who has it open keeps it.
+
+        Raises:
+            UsageError: it is pinned.
+            OSError: it cannot be removed.
+        """
         if self.pinned:
             raise UsageError(f"{self.path} is pinned.", "Call its unpin() first.")
         self._place.remove(self.name)
 
     def verify(self) -> None:
-        """Read all of it and compare checksums. Raises DamagedCheckpoint naming the file that was altered."""
+        """Read all of it and compare checksums.
+
+        Raises:
+            DamagedCheckpoint: a file was altered; the text names it.
+        """
         if self.problem:
             raise DamagedCheckpoint(self.problem)
         with self._contents.local() as folder:
             check_files(folder, self.manifest, self.path)
 
     def export(self, path: str | os.PathLike[str], trust: bool = False) -> Path:
-        """To one `.safetensors` or `.pt` file: see `export.export`."""
+        """Write one file that needs no quarterdeck.
+
+        Args:
+            path: ends in ".safetensors" for the weights alone, in ".pt" or ".pth" for the optimizer, step and
+                metrics, too. What was there is replaced when the new file is whole.
+            trust: run what pickles in the checkpoint ask for.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: the path has another ending.
+            DamagedCheckpoint: the checkpoint is not whole.
+            UntrustedCheckpoint: it would have to run code, and `trust` is False.
+        """
         from quarterdeck.checkpointing.export import export
 
         return export(self, path, trust)
@@ -157,8 +211,13 @@ class Checkpoint:
         return f"Checkpoint(step={self.step}{metrics}, {size(self.size_bytes)}, {self.path!r})"
 
 
+@public
 class Checkpoints(Sequence[Checkpoint]):
-    """All in a folder, also the invalid ones, by step. As of when it was made."""
+    """All checkpoints in a folder, by step, also the invalid ones. As of when it was made.
+
+    Attributes:
+        path: where they are: a path or a URL.
+    """
 
     def __init__(self, folder: str | os.PathLike[str] | Place) -> None:
         place = place_of(folder) if isinstance(folder, str | os.PathLike) else folder
@@ -168,10 +227,12 @@ class Checkpoints(Sequence[Checkpoint]):
 
     @property
     def valid(self) -> list[Checkpoint]:
+        """Those that are whole, by step."""
         return [checkpoint for checkpoint in self._all if checkpoint.valid]
 
     @property
     def invalid(self) -> list[Checkpoint]:
+        """Those that are not whole; `problem` of each says why."""
         return [checkpoint for checkpoint in self._all if not checkpoint.valid]
 
     @property
@@ -180,8 +241,16 @@ class Checkpoints(Sequence[Checkpoint]):
         return next((checkpoint for checkpoint in reversed(self._all) if checkpoint.valid), None)
 
     def best(self, metric: str) -> Checkpoint | None:
-        """ "loss" is better when lower, "max:acc" when higher; of equals the later. None if there is no
-        checkpoint. Raises UsageError if there are, and none of them has a number for this metric.
+        """The best valid one by a metric; of equals the later.
+
+        Args:
+            metric: "loss" or "min:loss" where lower is better, "max:acc" where higher is.
+
+        Returns:
+            The checkpoint; None if there are no valid ones.
+
+        Raises:
+            UsageError: there are some, and none of them has a number for this metric.
         """
         name, _ = parse_metric(metric)
         best = best_of(self.valid, metric)
@@ -196,7 +265,11 @@ class Checkpoints(Sequence[Checkpoint]):
         return best
 
     def at(self, step: int) -> Checkpoint:
-        """Raises UsageError if there is none, naming the nearest."""
+        """The one of a step.
+
+        Raises:
+            UsageError: there is none; the text names the nearest.
+        """
         found = next((checkpoint for checkpoint in reversed(self._all) if checkpoint.step == step), None)
         if found is None:
             steps = sorted((c.step for c in self.valid), key=lambda known: abs(known - step))[:3]

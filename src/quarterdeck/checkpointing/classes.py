@@ -2,9 +2,9 @@
 `hyperparameters` in every process.
 
 A file may name any class, so making a value again runs nothing: the class is looked up in modules that are
-imported already, without the attribute hooks of modules and classes, and gets its fields without its
-`__new__`, `__init__`, `__post_init__` or property setters. A class with a `__del__` is not made at all, since
-that would run on fields of the file's choice.
+imported already, or are quarterdeck's own, without the attribute hooks of modules and classes, and gets its
+fields without its `__new__`, `__init__`, `__post_init__` or property setters. A class with a `__del__` is not
+made at all, since that would run on fields of the file's choice.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from collections.abc import Callable, Mapping
 from inspect import getattr_static
 from typing import Any
 
+from quarterdeck.public import public
 from quarterdeck.renamed import module_today
 
+_QUARTERDECK = sys.modules["quarterdeck"]
 _FACTORIES = (list, dict, set, tuple)
 """Default factories that run nothing of the class's own."""
 
 
+@public
 class UnknownClass(dict[str, Any]):
-    """The fields of a value whose class is not defined in this process, or would run code to be made.
+    """The fields of a value whose class is not defined in this process, or would run code to be made. A dict.
 
     Attributes:
         class_name: "module:Name", as it was when it was kept.
@@ -92,8 +95,12 @@ def build(kind: str, class_name: str, fields: Mapping[str, Any]) -> object | Non
 
 
 def find(class_name: str) -> type | None:
-    """The class "module:Outer.Inner", if its module is imported and has it. Imports and runs nothing."""
+    """The class "module:Outer.Inner", if its module is imported and has it. Imports and runs nothing but what
+    defines the public classes of quarterdeck.
+    """
     module_name, _, qualname = class_name.partition(":")
+    if module_name.partition(".")[0] == _QUARTERDECK.__name__:
+        _define(qualname.partition(".")[0])
     module = sys.modules.get(module_today(module_name))
     if not issubclass(type(module), types.ModuleType):
         return None
@@ -106,6 +113,12 @@ def find(class_name: str) -> type | None:
         names = type.__dict__["__dict__"].__get__(found)
     result: type = found
     return result
+
+
+def _define(name: str) -> None:
+    """The first look-up of a public name imports the module of ours that defines it."""
+    if name in _QUARTERDECK.__all__:
+        getattr(_QUARTERDECK, name)
 
 
 def _check_name(cls: type) -> None:

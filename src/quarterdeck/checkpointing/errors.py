@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quarterdeck.errors import QuarterdeckError
+from quarterdeck.public import public
 
 
+@public
 class CheckpointError(QuarterdeckError):
     """A checkpoint that could not be written. The ones before it are as they were."""
 
 
+@public
 class DamagedCheckpoint(CheckpointError):
-    """Files that are cut short, altered, missing or of another make; nothing was loaded."""
+    """Files of a checkpoint that are cut short, altered, missing or of another make; nothing was loaded."""
 
 
+@public
 class UntrustedCheckpoint(CheckpointError):
     """A file that holds more than plain values and tensors. Nothing of it was run and nothing was loaded.
 
-    `needs` names what it would call or construct, as "module.name".
+    Attributes:
+        file: the path of the file.
+        needs: what it would call or construct, as "module.name".
     """
 
     def __init__(self, file: str, needs: list[str]) -> None:
@@ -27,3 +35,6 @@ class UntrustedCheckpoint(CheckpointError):
         )
         self.file = file
         self.needs = needs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.needs), vars(self)

@@ -2,8 +2,6 @@
 also in the notebook's own. Every rank reads for itself: no collective, so ranks may load alone.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import warnings
@@ -24,6 +22,7 @@ from quarterdeck.checkpointing.restore import module_values, optimizer_values
 from quarterdeck.checkpointing.storage import Place, is_url, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode, without_modes
+from quarterdeck.public import public
 
 __all__ = ["Loaded", "Request", "find", "folder_of_many", "load", "load_found"]
 
@@ -43,9 +42,21 @@ class Request:
     verify: bool = False
 
 
+@public
 @dataclass
 class Loaded:
-    """What was loaded. Of files of other makes step is -1, and there is no `checkpoint`."""
+    """What `load_checkpoint` has loaded.
+
+    Attributes:
+        path: where it was: a path or a URL.
+        step: the step that it was saved with; -1 for files of other makes.
+        epoch: as it was given to `save_checkpoint`.
+        metrics: by name; the mean over the ranks that gave it.
+        hyperparameters: as they were given; `UnknownClass` in the place of classes that are not defined here.
+        extra: as it was given.
+        model: the state dict, tensors by name, where nothing was given to load into.
+        checkpoint: the checkpoint itself; None for files of other makes.
+    """
 
     path: str
     step: int = -1
@@ -53,9 +64,7 @@ class Loaded:
     metrics: dict[str, float] = field(default_factory=dict)
     hyperparameters: Any = None
     extra: Any = None
-    """As it was given to `save_checkpoint`."""
     model: dict[str, Any] | None = None
-    """Its state dict, where nothing was given to load into."""
     checkpoint: Checkpoint | None = None
 
     def __repr__(self) -> str:

@@ -7,8 +7,6 @@
 A folder without a whole manifest is no checkpoint: it is written last.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import zlib
@@ -20,6 +18,7 @@ import msgspec
 from quarterdeck.bounds import Attempt, Count, Rank, Real, Step, UnixNs, WorldSize
 from quarterdeck.checkpointing.errors import DamagedCheckpoint
 from quarterdeck.errors import UsageError
+from quarterdeck.public import public
 
 FORMAT = 1
 MANIFEST, TENSORS = "manifest.json", "tensors.json"
@@ -81,8 +80,19 @@ class Manifest(msgspec.Struct, frozen=True):
         return sum(file.size_bytes for file in self.files.values())
 
 
+@public
 class TensorInfo(msgspec.Struct, frozen=True):
-    """One tensor, whole, whatever the number of its pieces."""
+    """One tensor of a checkpoint, whole, whatever the number of its pieces.
+
+    Attributes:
+        name: as in the state dict.
+        shape: its sizes, dimension by dimension; () for a single number.
+        dtype: as torch calls it, without "torch.": "bfloat16".
+        size_bytes: how many bytes its elements take.
+        part: "model" or "optimizer".
+        alias_of: the other name of the same memory (tied weights), for which nothing is stored twice; else
+            "".
+    """
 
     name: str
     shape: tuple[Count, ...]

@@ -35,12 +35,14 @@ from quarterdeck.checkpointing.storage import Place, place_of
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.errors import UsageError
 from quarterdeck.modes import without_inference_mode
+from quarterdeck.public import public
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import RunHeader, read_header
 
 __all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
 
 
+@public
 def save_checkpoint(
     model: Any,
     optimizer: Any = None,
@@ -58,12 +60,11 @@ def save_checkpoint(
     directory: str | os.PathLike[str] | None = None,
     wait: bool = False,
 ) -> str:
-    """Keep the state as it is now; returns where it will be.
+    """Keep the state as it is now.
 
     The loop waits for a copy in memory only; writing goes on behind it, and the next save waits for this one.
     Until it is complete it does not count: whatever happens, the ones before it stay as they are. An error of
-    the writing is raised by the next save or at the end of the cell; `wait=True` waits and raises it here,
-    on every rank: on return this one finds the checkpoint, whoever has written it.
+    the writing is raised by the next save or at the end of the cell.
 
     Any rank may call it, all of them or `if rank == 0:`: the first one writes, the others return at once.
     Where every rank holds something of its own (a sharded model, `rng`, `sampler`) all have to call it,
@@ -73,19 +74,30 @@ def save_checkpoint(
     Args:
         model: a module, wrapped by DDP or torch.compile or not, sharded by `fully_shard` or not; or a dict of
             tensors.
-        metrics: numbers, for `keep_best` and `load_checkpoint("best:loss")`. Of several ranks that give a
-            metric it is the mean: the checkpoint shows "mean of 2 of 4 ranks" where some did not.
+        optimizer: a torch optimizer of this model, or None.
+        scheduler: anything whose `state_dict()` holds plain values and tensors, or None.
+        step: a whole number from 0, by which the checkpoint is found. Another one of this step is replaced.
+        epoch: a number that is kept with it.
+        metrics: numbers, for `keep_best` and `load_checkpoint("best:loss")`. A metric that several ranks give
+            is the mean: the checkpoint shows "mean of 2 of 4 ranks" where some did not.
         hyperparameters: a dict, dataclass or named tuple, also nested, with enums, paths and dates.
         extra: anything of plain values and tensors; `load_checkpoint` gives it back.
-        keep_last: remove older ones of this folder but for so many; None keeps all.
+        keep_last: remove older ones of this folder but for so many, from 1; None keeps all.
         keep_best: also keep the best by this metric: "loss", or "max:acc" where higher is better. Without
             `keep_last` all but the best and the newest are removed. Pinned ones always stay, and those that
             some rank has yet to offer: it may be about to give its metrics.
         rng: also the state of this rank's random generators (Python, numpy, torch, its GPU).
         sampler: also this rank's sampler: its `state_dict()`, or its epoch and generator.
         directory: a folder or an fsspec URL ("s3://bucket/run") instead of the run's own.
+        wait: True waits until it is complete, and raises here what goes wrong, on every rank: on return this
+            one finds the checkpoint, whoever has written it.
 
-    Raises UsageError, by name, for what could not be loaded again, and CheckpointError.
+    Returns:
+        The path or URL of its folder, where it will be once it is complete.
+
+    Raises:
+        UsageError: something could not be loaded again, or an argument cannot be; the text names it.
+        CheckpointError: this save, or the one before it, could not be written.
     """
     retention.check(keep_last, keep_best)
     context, number = current(), _step(step)
@@ -120,6 +132,7 @@ def save_checkpoint(
     return f"{place.path}/{step_name(number)}"
 
 
+@public
 def load_checkpoint(
     which: str | int | os.PathLike[str] | Checkpoint = "latest",
     into: Any = (),
@@ -136,13 +149,12 @@ def load_checkpoint(
 
     On any number of ranks, whatever number saved it, sharded or not; each rank reads for itself. Which one is
     "latest" or "best" is the same for all ranks that ask between the same two saves. All of it is checked
-    before the first value changes. Nothing of a file is run: one that would need it is refused, by
-    name.
+    before the first value changes. Nothing of a file is run: one that would need it is refused, by name.
 
     Args:
-        which: "latest"; "best:loss" (lowest), "best:max:acc" (highest); a step: of this run, else of the one
-            that it continues (`--resume`). The path or URL of a checkpoint or a folder of them; a `.pt` or
-            `.safetensors` file; a folder from Hugging Face or torch.distributed.checkpoint.
+        which: "latest"; "best:loss" (lowest), "best:max:acc" (highest); a step, looked for in this run and
+            then in the one that it continues (`--resume`). The path or URL of a checkpoint or a folder of
+            them; a `.pt` or `.safetensors` file; a folder from Hugging Face or torch.distributed.checkpoint.
         into: the model, its optimizer, a scheduler, a sampler: one of them, or several in any order. They
             keep their devices. With nothing to load into, the result's `model` is the state dict.
         map_location: the device of what has no place yet (`model` and `extra` of the result); CPU if None.
@@ -152,9 +164,16 @@ def load_checkpoint(
         verify: compare the checksums of large files, too.
         directory: where "latest", "best" and steps are looked for, instead of this run's own folder.
 
-    Returns None if this run, or `directory`, has no checkpoint yet to be latest or best. Damaged ones are
-    passed over there, with a warning. Raises UsageError for what is not there (a path, a URL and what
-    `--resume` names have to have one) or does not fit, DamagedCheckpoint, UntrustedCheckpoint.
+    Returns:
+        What was loaded, or None if this run, or `directory`, has no checkpoint yet to be latest or best.
+        Damaged ones are passed over there, with a warning.
+
+    Raises:
+        UsageError: it is not there (a path, a URL, a step, and what `--resume` names have to be), or does not
+            fit.
+        DamagedCheckpoint: it is not whole; nothing was loaded.
+        UntrustedCheckpoint: it would have to run code; nothing was loaded.
+        CheckpointError: a save of this process that was still being written has failed.
     """
     writing.flush()
     context = current()

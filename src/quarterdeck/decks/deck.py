@@ -12,9 +12,10 @@ from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.decks import writer
 from quarterdeck.decks.file import LIMIT_BYTES, Body, Label
 from quarterdeck.decks.registry import renderers
+from quarterdeck.public import public
 
 if TYPE_CHECKING:
-    from quarterdeck.decks.page import Page
+    from quarterdeck.decks.page import DeckPage
 
 _lock = threading.RLock()
 """For all decks: what it guards takes microseconds."""
@@ -22,8 +23,9 @@ _lock = threading.RLock()
 _OWN = ("name", "_parts", "_size_bytes", "_cut", "_generation", "_writer", "_joined", "_live")
 
 
+@public
 class Deck:
-    """A named report of this rank, as in Flyte: `qd.Deck("confusion").append(figure)`.
+    """A named report of this rank, as flytekit's `Deck`: `qd.Deck("confusion").append(figure)`.
 
     The same name is the same deck: `Deck("loss")` twice gives one object, whose content goes on growing. What
     is appended is in the run's folder at once (of many changes within 0.1 s, the last one in time), so it can
@@ -32,7 +34,8 @@ class Deck:
     and adds to becomes that cell's, with all that it holds.
 
     HTML that a deck is given is shown in a frame of its own that can reach neither the notebook nor the
-    network. A deck holds 10 MB; what is appended beyond that is left out, and counted in its page.
+    network. A deck holds 10 MB; what is appended beyond that is left out, and counted in its page. In a
+    forked child (a DataLoader's worker) a deck can be filled, but nobody sees it.
 
     Args:
         name: what it is called, and found by.
@@ -40,7 +43,8 @@ class Deck:
         auto_add_to_deck: False gives one that only the caller has: not in the run's folder, not in
             `qd.current().decks`.
 
-    In a forked child (a DataLoader's worker) a deck can be filled, but nobody sees it.
+    Raises:
+        TypeError: the name is not a str.
     """
 
     name: str
@@ -92,15 +96,32 @@ class Deck:
     def append(self, value: Any, renderer: Any = None) -> Deck:
         """Add something at the end: HTML as a str, or any object.
 
-        Tables, figures, images, tensors, modules, `qd.Markdown(text)` and many more have a form of their own;
-        `qd.renderer` adds others, and `renderer` (a function, or an object with `to_html`) is for this value
-        alone. What has none is shown as its repr. A renderer that fails never raises here: the deck says so.
+        Tables, figures, images, tensors, modules, `qd.Markdown(text)` and many more have a form of their own,
+        and `qd.renderer` adds others. What has none is shown as its repr.
+
+        Args:
+            value: what is added.
+            renderer: makes the HTML of this value alone: a function, or an object with `to_html`. A renderer
+                that fails raises nothing here: the deck says so.
+
+        Returns:
+            This deck.
+
+        Raises:
+            TypeError: `renderer` is neither.
         """
         self._add(renderers.render(value, renderer))
         return self._changed()
 
     def replace(self, value: Any, renderer: Any = None) -> Deck:
-        """Put something in the place of all that the deck held."""
+        """Put something in the place of all that the deck held. Otherwise as `append`.
+
+        Returns:
+            This deck.
+
+        Raises:
+            TypeError: `renderer` is neither a function nor an object with `to_html`.
+        """
         html = renderers.render(value, renderer)
         with _lock:
             self._empty()
@@ -108,6 +129,11 @@ class Deck:
         return self._changed()
 
     def clear(self) -> Deck:
+        """Take everything out, and count what is appended from 0 again.
+
+        Returns:
+            This deck.
+        """
         with _lock:
             self._empty()
         return self._changed()
@@ -167,13 +193,20 @@ class Deck:
                 deck._writer.write()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it as a page that needs nothing else: to be sent, or opened by itself. The path."""
+        """Write it as a page that needs nothing else: to be sent, or opened by itself.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         return self._page().save(path)
 
-    def _page(self) -> Page:
-        from quarterdeck.decks.page import Page, page
+    def _page(self) -> DeckPage:
+        from quarterdeck.decks.page import DeckPage, page
 
-        return Page(self.name, page(self.name, self._snapshot()[1]))
+        return DeckPage(self.name, page(self.name, self._snapshot()[1]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """Of a run's deck only its name, for `qd.Deck("x").append(y)` as a cell's last line: the run's view

@@ -7,18 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from quarterdeck.decks.deck import Deck, detached
-from quarterdeck.decks.page import Page
+from quarterdeck.decks.page import DeckPage
 from quarterdeck.decks.reader import StoredDecks
+from quarterdeck.public import public
 
 
+@public
 class NoSuchDeck(KeyError):
-    """Nobody has written it; the text names what there is."""
+    """A deck that nobody has written; the text names those that there are."""
 
     __str__ = Exception.__str__
 
 
+@public
 class RankDecks(Mapping[str, Deck]):
-    """One rank's, in the order they were made, "Input" and "Output" last."""
+    """One rank's decks by name, in the order they were made, "Input" and "Output" last. Raises NoSuchDeck."""
 
     def __init__(self, stored: StoredDecks, rank: int) -> None:
         self._stored = stored
@@ -41,9 +44,13 @@ class RankDecks(Mapping[str, Deck]):
         return f"<decks of rank {self._rank}: {', '.join(self._names) or 'none'}>"
 
 
+@public
 class RunDecks(Mapping[int, RankDecks]):
-    """`run.decks[1]["confusion"]`, as of now; of several attempts a rank's latest. Also of a run that goes
-    on, has failed, or was another kernel's.
+    """The decks of a run by rank: `run.decks[1]["confusion"]`, as of now. After a restart they are those of a
+    rank's latest attempt.
+
+    It can be asked while the run goes on, after it has failed, and for runs of other kernels. Raises
+    NoSuchDeck for a rank without decks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,14 +62,22 @@ class RunDecks(Mapping[int, RankDecks]):
             raise NoSuchDeck(f"Rank {rank} has no decks. Ranks that have: {self._ranks}.")
         return RankDecks(self._stored, rank)
 
-    def merged(self, name: str) -> Page:
-        """The deck's page over all ranks, also of "Timeline", "Source Code" and "Environment": shown in the
-        notebook, or saved with `.save(path)`.
+    def merged(self, name: str) -> DeckPage:
+        """One page with a deck of all ranks.
+
+        Args:
+            name: the deck's name, or "Timeline", "Source Code" or "Environment".
+
+        Returns:
+            The page, which shows itself in the notebook and has `save`.
+
+        Raises:
+            NoSuchDeck: no rank has a deck of that name.
         """
         names = [head.name for head in self._stored.heads()]
         if name not in names:
             raise NoSuchDeck(f"No rank has a deck {name!r}. {_nearest(name, names)}")
-        return Page(name, self._stored.page(name))
+        return DeckPage(name, self._stored.page(name))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ranks)

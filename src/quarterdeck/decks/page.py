@@ -24,6 +24,7 @@ from quarterdeck.decks.file import LIMIT_BYTES, Body
 from quarterdeck.decks.render.html import note
 from quarterdeck.decks.style import sheet
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 CSP = (
     "default-src 'none'; img-src data: blob:; media-src data:; font-src data:; "
@@ -66,15 +67,28 @@ plotlyServerURL:""})}
 """
 
 
-class Page:
-    """A deck's page, shown in the notebook in a frame of its own."""
+@public
+class DeckPage:
+    """A deck's page, shown in the notebook in a frame of its own.
+
+    Attributes:
+        name: what the deck is called.
+        html: the whole page, which needs nothing else.
+    """
 
     def __init__(self, name: str, html: str) -> None:
         self.name = name
         self.html = html
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Raises OSError. The path."""
+        """Write it to a file.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         place = Path(path)
         place.write_text(self.html, encoding="utf-8", errors="replace")
         return place

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from quarterdeck.decks.render.html import escaped, trouble
+from quarterdeck.public import public
 
 F = TypeVar("F", bound=Callable[[Any], str])
 
@@ -57,11 +58,15 @@ _PROTOCOLS = {
 """What a class defines -> the same."""
 
 
+@public
 @runtime_checkable
 class Renderable(Protocol):
-    """An object that makes HTML of a value, as in Flyte. The HTML is its own: it has to escape."""
+    """An object that makes HTML of a value, as flytekit's `Renderable`. The HTML is shown as it is: `to_html`
+    has to escape what is not meant as HTML.
+    """
 
-    def to_html(self, value: Any, /) -> str: ...
+    def to_html(self, value: Any, /) -> str:
+        """The HTML of the value."""
 
 
 class Registry:
@@ -136,8 +141,20 @@ class Registry:
 renderers = Registry()
 
 
+@public
 def renderer(type_: type | str) -> Callable[[F], F]:
-    """Decorates a function that gives the HTML of values of this type: `@qd.renderer(Confusion)`."""
+    """Decorates a function that gives the HTML of values of this type: `@qd.renderer(Confusion)`.
+
+    Args:
+        type_: a class, for it and the classes that derive from it; or a dotted name, "polars.DataFrame", so
+            that the package need not be imported.
+
+    Returns:
+        A decorator, which gives the function back as it is.
+
+    Raises:
+        TypeError: `type_` is neither, or what is decorated cannot be called.
+    """
 
     def decorate(function: F) -> F:
         renderers.register(type_, function)

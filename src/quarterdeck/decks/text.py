@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from quarterdeck.public import public
 
+
+@public
 class Markdown:
-    """Text in Markdown, with tables. HTML in it is shown as text."""
+    """Text in Markdown, for a deck: `deck.append(qd.Markdown("# Report"))`.
+
+    Args:
+        text: Markdown, with tables. HTML in it is shown as text.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -15,8 +22,15 @@ class Markdown:
         return {"text/plain": self.text, "text/markdown": self.text}
 
 
+@public
 class Code:
-    """Source code, coloured. `language`: a name that pygments knows. `title` stands above it."""
+    """Source code in colours, for a deck.
+
+    Args:
+        text: the code.
+        language: a name that pygments knows.
+        title: stands above it; "" for none.
+    """
 
     def __init__(self, text: str, language: str = "python", title: str = "") -> None:
         self.text = text

@@ -8,18 +8,25 @@ from typing import Any
 
 from quarterdeck.checkpointing import classes
 from quarterdeck.errors import ArgumentError, UsageError
+from quarterdeck.public import public
 
 MODULE, OPTIMIZER = "module_state_dict", "optimizer_state_dict"
 FIELDS = ("module", "hyperparameters", "optimizer")
 STATES = {"module": MODULE, "optimizer": OPTIMIZER}
 
 
+@public
 class CheckpointRefused(ArgumentError, ValueError, AssertionError):
-    """Of all the types that Flyte's own error has, so that code written for it catches this one."""
+    """What a `PyTorchCheckpoint` cannot be made of. It has all the types that flytekit's own errors have
+    there, so that code written for Flyte catches it.
+    """
 
 
+@public
 class MissingWeights(UsageError, KeyError):
-    """A checkpoint from JSON, where weights are told by their hash only."""
+    """The weights of a `PyTorchCheckpoint` from JSON, which tells them by their hash only. It is also a
+    KeyError.
+    """
 
     __str__ = Exception.__str__
 

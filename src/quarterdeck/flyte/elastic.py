@@ -1,7 +1,5 @@
 """n processes on this node, in the fields of Flyte's `Elastic`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,14 +19,16 @@ from quarterdeck.flyte.rules import (
     refuse,
     whole,
 )
+from quarterdeck.public import public
 
 TIMEOUT_S = 900
 NPROC_WORDS = ("auto", "gpu", "cpu")
 
 
+@public
 @dataclass(frozen=True)
 class Elastic:
-    """n processes on this node, with the fields of Flyte's `Elastic` in their order.
+    """n processes on this node, with the fields of flytekit's `Elastic` in their order.
 
     Attributes:
         nnodes: "N" or "MIN:MAX", too. More than one node is refused for now.
@@ -39,8 +39,13 @@ class Elastic:
         monitor_interval: seconds; upper bound for noticing a failure. Workers are watched by events, so the
             value delays nothing (Flyte's 5 is also the shortest time a run can take).
         max_restarts: how often the whole group is started anew after a failure.
-        rdzv_configs: the caller's dict, copied and kept as given, read-only; times in seconds.
-        increase_shared_mem: mounts /dev/shm in a pod; no effect on this machine.
+        rdzv_configs: the caller's dict, copied and kept as given, read-only; times in seconds. The keys are
+            those of torch's rendezvous back end c10d. Only "join_timeout" has an effect on this machine.
+        increase_shared_mem: mounts /dev/shm in a pod; it has no effect on this machine.
+        run_policy: its deadline bounds a run here, too.
+
+    Raises:
+        ConfigError: a field cannot have this value.
     """
 
     nnodes: int | str = 1

@@ -1,7 +1,5 @@
 """A PyTorchJob in the fields of Flyte's plugin: its pods mean nothing here, its counts and deadline do."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,30 +18,47 @@ from quarterdeck.flyte.rules import (
     refuse,
     whole,
 )
+from quarterdeck.public import public
 
 _RESOURCES = {"cpu": "CPU", "mem": "MEMORY", "gpu": "GPU", "ephemeral_storage": "EPHEMERAL_STORAGE"}
 
 
+@public
 class CleanPodPolicy(Enum):
-    """Which pods of a finished job the cluster removes. The values are the job spec's words."""
+    """Which pods of a finished job the cluster removes, as flytekit's `CleanPodPolicy`. The values are the
+    job spec's words.
+    """
 
     NONE = "CLEANPOD_POLICY_NONE"
     RUNNING = "CLEANPOD_POLICY_RUNNING"
     ALL = "CLEANPOD_POLICY_ALL"
 
 
+@public
 class RestartPolicy(Enum):
-    """When the cluster restarts a replica. The values are the job spec's words."""
+    """When the cluster restarts a replica, as flytekit's `RestartPolicy`. The values are the job spec's
+    words.
+    """
 
     ALWAYS = "RESTART_POLICY_ALWAYS"
     FAILURE = "RESTART_POLICY_ON_FAILURE"
     NEVER = "RESTART_POLICY_NEVER"
 
 
+@public
 @dataclass(frozen=True)
 class RunPolicy:
-    """As in Flyte. `active_deadline_seconds` bounds the run here too, over all its attempts; the other three
-    concern a cluster's pods and jobs and have no effect on this machine.
+    """How a cluster runs a job and what it removes, as flytekit's `RunPolicy`. On this machine only the
+    deadline has an effect.
+
+    Attributes:
+        clean_pod_policy: which pods of the finished job are removed.
+        ttl_seconds_after_finished: seconds until the finished job is removed, from 0.
+        active_deadline_seconds: seconds, from 1, that a run may take over all its attempts, here too.
+        backoff_limit: how often the cluster tries the job again before it counts as failed, from 0.
+
+    Raises:
+        ConfigError: a field cannot have this value.
     """
 
     clean_pod_policy: CleanPodPolicy | None = None
@@ -69,11 +84,21 @@ class RunPolicy:
 POLICY = or_none(a(RunPolicy, "RunPolicy(active_deadline_seconds=600)"))
 
 
+@public
 @dataclass(frozen=True)
 class Master:
-    """Rank 0 of a `PyTorch` job. Its fields describe a pod and have no effect on this machine.
+    """Rank 0 of a `PyTorch` job, as flytekit's `Master`. Its fields describe a pod and have no effect on this
+    machine.
 
-    `requests` and `limits` are dicts such as {"cpu": "2", "mem": "2Gi"}, or Flyte's `Resources`.
+    Attributes:
+        image: name of the container image.
+        requests: a dict such as {"cpu": "2", "mem": "2Gi"} with the keys "cpu", "mem", "gpu" and
+            "ephemeral_storage", or flytekit's `Resources`; kept as a read-only dict.
+        limits: the same, as upper bounds.
+        restart_policy: when the cluster restarts the pod.
+
+    Raises:
+        ConfigError: a field cannot have this value.
     """
 
     image: str | None = None
@@ -85,9 +110,21 @@ class Master:
         _check_replica(self)
 
 
+@public
 @dataclass(frozen=True)
 class Worker:
-    """The other ranks of a `PyTorch` job: `replicas` of them; the other fields as in `Master`."""
+    """The other ranks of a `PyTorch` job, as flytekit's `Worker`. All fields but one are as in `Master`.
+
+    Attributes:
+        image: name of the container image.
+        requests: a dict such as {"cpu": "2", "mem": "2Gi"}, see `Master`.
+        limits: the same, as upper bounds.
+        replicas: number of these ranks, from 0.
+        restart_policy: when the cluster restarts such a pod.
+
+    Raises:
+        ConfigError: a field cannot have this value.
+    """
 
     image: str | None = None
     requests: Any = field(default=None, hash=False)
@@ -100,11 +137,20 @@ class Worker:
         check(self, replicas=or_none(whole(0)))
 
 
+@public
 @dataclass(frozen=True)
 class PyTorch:
-    """A PyTorchJob of Flyte, run as 1 + `worker.replicas` processes on this node (Flyte runs it as one).
+    """A PyTorchJob, as flytekit's `PyTorch`, run as 1 + `worker.replicas` processes on this node.
 
-    `num_workers` is Flyte's older word for `worker.replicas`: exactly one of the two is given.
+    Attributes:
+        master: the pod of rank 0.
+        worker: the pods of the other ranks, and how many these are.
+        run_policy: its deadline bounds a run here, too.
+        num_workers: Flyte's older word for `worker.replicas`: exactly one of the two is given.
+        increase_shared_mem: mounts /dev/shm in a pod; it has no effect on this machine.
+
+    Raises:
+        ConfigError: a field cannot have this value, or the number of workers is given twice or not at all.
     """
 
     master: Master = field(default_factory=Master)
@@ -122,7 +168,7 @@ class PyTorch:
 
     @property
     def world_size(self) -> int:
-        """The master and its workers."""
+        """Number of ranks: the master and its workers."""
         workers = self.worker.replicas if self.num_workers is None else self.num_workers
         return 1 + cast(int, workers)
 

@@ -26,6 +26,7 @@ from quarterdeck.flyte.checks import (
     chosen,
 )
 from quarterdeck.present.words import size
+from quarterdeck.public import public
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from quarterdeck.flyte.schema import CheckpointSchema
 
 
+@public
 class PyTorchCheckpoint(Mapping[str, Any]):
-    """A model's weights, hyperparameters and optimizer state, in one value that functions take and return.
+    """A model's weights, hyperparameters and optimizer state, in one value that functions take and return, as
+    flytekit's `PyTorchCheckpoint`.
 
     A read-only mapping with the keys of Flyte's layout: "module_state_dict", every hyperparameter under its
     own name, "optimizer_state_dict". The state dicts are the live ones of `module` and `optimizer`: what
@@ -48,6 +51,12 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         module: as given; None after a journey and after `load`.
         hyperparameters: a dict, a NamedTuple or a dataclass instance.
         optimizer: as given; None after a journey and after `load`.
+
+    Raises:
+        CheckpointRefused: nothing is given, or something of another type, or a hyperparameter has the name of
+            a state dict.
+        UsageError: the module is sharded over the ranks.
+        MissingWeights: a state dict is asked for that JSON told by its hash only.
     """
 
     def __init__(
@@ -123,10 +132,18 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     # ---- files
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one file in Flyte's layout, which plain `torch.load` reads, too. Returns its path.
+        """Write one file in Flyte's layout, which plain `torch.load` reads, too.
 
-        Atomic: a file that is there stays until the new one is complete. Raises UsageError, by name, for a
-        hyperparameter that would not come back (`hyperparameters.loss: a lambda cannot be kept`).
+        A file that is there stays until the new one is complete.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: a hyperparameter would not come back; the text names it (`hyperparameters.loss: a
+                lambda cannot be kept`).
+            MissingWeights: the weights are told by their hash only.
+            OSError: the file cannot be written.
         """
         from quarterdeck.flyte import checkpoint_file
 
@@ -140,11 +157,19 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     def load(
         cls, path: str | os.PathLike[str], *, trust: bool = False, map_location: Any = "auto"
     ) -> PyTorchCheckpoint:
-        """Read a file in Flyte's layout, Flyte's own ones included.
+        """Read a file in Flyte's layout, flytekit's own ones included.
 
-        What lay on a GPU comes to this process's current GPU, or to the CPU where there is none;
-        `map_location` as in `torch.load` says otherwise. A file that holds more than tensors and plain values
-        is refused by name; `trust=True` loads it and so runs what code it brings.
+        Args:
+            path: the file.
+            trust: load also a file that holds more than tensors and plain values, and so run what code it
+                brings.
+            map_location: as in `torch.load`. "auto": what lay on a GPU comes to this process's current GPU,
+                or to the CPU where there is none.
+
+        Raises:
+            UntrustedCheckpoint: the file holds more than that, and `trust` is False.
+            DamagedCheckpoint: the file is not whole, or is not a checkpoint.
+            FileNotFoundError: the file is not there.
         """
         from quarterdeck.flyte import checkpoint_file
 
@@ -161,7 +186,12 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:
         """ "module", "hyperparameters" and "optimizer", for `from_dict`; nothing is copied.
 
-        With `encode_json` everything in it is JSON: state dicts are told by their hash, names and shapes.
+        Args:
+            encode_json: True: everything in it is JSON, and state dicts are told by their hash, names and
+                shapes.
+
+        Raises:
+            UsageError: with `encode_json`, a hyperparameter would not come back.
         """
         if encode_json:
             return {
@@ -185,12 +215,16 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     def from_dict(
         cls, kvs: Mapping[str, Any], *, infer_missing: bool = False, weights: Any = None
     ) -> PyTorchCheckpoint:
-        """The checkpoint of what `to_dict` gave, with state dicts or objects. What is missing is None, with
-        or without `infer_missing`.
+        """The checkpoint of what `to_dict` gave, with state dicts or objects.
 
-        Hyperparameters may be values or, as `to_dict(encode_json=True)` gives them, their JSON. `weights`, a
-        checkpoint or the file of one, has the state dicts that JSON names by hash. Raises UsageError if it
-        has others.
+        Args:
+            kvs: some of "module", "hyperparameters" and "optimizer". Hyperparameters may be values or, as
+                `to_dict(encode_json=True)` gives them, their JSON.
+            infer_missing: changes nothing: what is missing is None in any case.
+            weights: a checkpoint, or the path of one: it has the state dicts that JSON names by hash.
+
+        Raises:
+            CheckpointRefused: it cannot be made of that, or `weights` has other state dicts.
         """
         check_keys(kvs)
         given = {name: kvs[name] for name in FIELDS if kvs.get(name) is not None}
@@ -223,7 +257,11 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         sort_keys: bool = False,
         **kw: Any,
     ) -> str:
-        """`to_dict(encode_json=True)` as text; the options are those of `json.dumps`."""
+        """`to_dict(encode_json=True)` as text; the options are those of `json.dumps`.
+
+        Raises:
+            UsageError: a hyperparameter would not come back.
+        """
         options: dict[str, Any] = {"skipkeys": skipkeys, "ensure_ascii": ensure_ascii, "indent": indent}
         options |= {"check_circular": check_circular, "allow_nan": allow_nan, "separators": separators}
         return json.dumps(self.to_dict(True), default=default, sort_keys=sort_keys, **options, **kw)
@@ -240,7 +278,18 @@ class PyTorchCheckpoint(Mapping[str, Any]):
         weights: Any = None,
         **kw: Any,
     ) -> PyTorchCheckpoint:
-        """Hyperparameters with their types; the weights from `weights`, see `from_dict`."""
+        """The checkpoint of what `to_json` gave: hyperparameters with their types, and the weights from
+        `weights`.
+
+        Args:
+            s: the JSON text. The options are those of `json.loads`.
+            infer_missing: changes nothing.
+            weights: see `from_dict`.
+
+        Raises:
+            CheckpointRefused: as `from_dict`.
+            ValueError: the text is not JSON.
+        """
         parsed = json.loads(
             s, parse_float=parse_float, parse_int=parse_int, parse_constant=parse_constant, **kw
         )
@@ -262,7 +311,18 @@ class PyTorchCheckpoint(Mapping[str, Any]):
     ) -> CheckpointSchema:
         """`dump`, `dumps`, `load`, `loads` and `validate`, with the options that marshmallow's schemas have.
 
-        `context` and `partial` change nothing: no field depends on either, and none is required.
+        Args:
+            only: the fields that it has, of "module", "hyperparameters" and "optimizer"; None: all.
+            exclude: fields that it does not have.
+            many: whether `dump` and `load` stand for lists.
+            load_only: fields that `dump` leaves out.
+            dump_only: fields that `load` does not take.
+            unknown: "raise" or "exclude": what `load` does with other keys; None: "raise".
+            infer_missing, context, partial: change nothing.
+
+        Raises:
+            CheckpointRefused: there is no such field.
+            ArgumentError: `unknown` is anything else.
         """
         from quarterdeck.flyte.schema import CheckpointSchema
 

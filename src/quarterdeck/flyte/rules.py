@@ -8,10 +8,14 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
 from quarterdeck.errors import UsageError
+from quarterdeck.public import public
 
 
+@public
 class ConfigError(UsageError, ValueError):
-    """A field of a config that cannot be; nothing was started. Also a ValueError, as in Flyte."""
+    """A field of a config, or an option of `distributed`, that cannot be; nothing was started. It is also a
+    ValueError, as in flytekit.
+    """
 
 
 class Fixed(dict[str, Any]):

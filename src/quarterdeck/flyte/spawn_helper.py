@@ -5,16 +5,16 @@ module-level function, so that every start method can call it, which unpickles a
 the keyword arguments. A worker runs its serving loop through it, and in that every submitted function.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from quarterdeck.context import entered
+from quarterdeck.public import public
 from quarterdeck.transfer.pickler import load_function
 
 
+@public
 class ElasticWorkerResult(NamedTuple):
-    """What a worker returns, as in Flyte.
+    """What a worker returns, as flytekit's `ElasticWorkerResult`.
 
     Attributes:
         return_value: what the function returned on this rank.
@@ -25,6 +25,7 @@ class ElasticWorkerResult(NamedTuple):
     decks: list[Any]
 
 
+@public
 def spawn_helper(
     fn: bytes,
     raw_output_prefix: str,
@@ -34,6 +35,8 @@ def spawn_helper(
 ) -> ElasticWorkerResult:
     """Unpickle `fn` (cloudpickle) and call `fn(**kwargs)`, inside the context that `qd.current()` tells of.
 
+    As `spawn_helper` of flytekit's elastic task (flytekitplugins.kfpytorch).
+
     Args:
         fn: the pickled function. Unpickling runs code: never take it from a stranger.
         raw_output_prefix: folder for what the function writes (`qd.current().raw_output_prefix`).
@@ -42,7 +45,11 @@ def spawn_helper(
             these two the wrong way round.)
         kwargs: keyword arguments of `fn`, as one dict.
 
-    Whatever `fn` raises passes through, also what unpickling it raises.
+    Returns:
+        What `fn` returned, and the decks that it made.
+
+    Raises:
+        Exception: what `fn` raises, or what unpickling it raises.
     """
     with entered(raw_output_prefix, checkpoint_dest, checkpoint_src) as context:
         function = load_function(fn)

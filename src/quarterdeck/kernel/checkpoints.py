@@ -10,6 +10,7 @@ from typing import Any
 
 from quarterdeck.checkpointing.checkpoint import Checkpoints
 from quarterdeck.kernel import notebook as notebooks
+from quarterdeck.public import public
 from quarterdeck.store.paths import home, homes
 from quarterdeck.views.checkpoints import location as scopes
 from quarterdeck.views.checkpoints import static_html
@@ -18,12 +19,12 @@ from quarterdeck.views.checkpoints.location import Scope
 from quarterdeck.views.sink import Bundle
 
 
+@public
 class ListedCheckpoints(Checkpoints):
-    """Checkpoints of one run or of several, by step, those of the newest run last; also the invalid ones. As
-    of when it was made. In a notebook it shows itself as the checkpoint browser, which goes on following the
-    folders.
+    """`Checkpoints` of one run or of several, by step, those of the newest run last; also the invalid ones.
+    As of when it was made.
 
-    `[-1]`, `.latest`, `.best("loss")`, `.best("max:accuracy")`, `.at(step)`.
+    In a notebook it shows itself as the checkpoint browser, which goes on following the folders.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -54,12 +55,20 @@ class ListedCheckpoints(Checkpoints):
         return str(self._repr_mimebundle_()["text/plain"])
 
 
+@public
 def checkpoints(path: str | os.PathLike[str] | None = None) -> ListedCheckpoints:
-    """All checkpoints of the runs in this folder's store, or those in a folder (or behind an fsspec URL).
+    """All checkpoints of the runs in this folder's store, or those at a path. Nothing but manifests is read.
 
-    A sequence with `.latest` and `.best("loss")`, each item with `step`, `metrics`, `path`, `valid`; nothing
-    but manifests is read. As the last value of a cell it shows itself as the checkpoint browser. UsageError
-    if there is no such folder.
+    Args:
+        path: a folder of checkpoints, one checkpoint, a run's folder, a `.quarterdeck` folder, or an fsspec
+            URL ("s3://bucket/run"). None: the store of this folder.
+
+    Returns:
+        A sequence with `.latest`, `.best("loss")` and `.at(step)`, each item with `step`, `metrics`, `path`
+        and `valid`. As the last value of a cell it shows itself as the checkpoint browser.
+
+    Raises:
+        UsageError: there is no such folder.
     """
     if path is None:
         return ListedCheckpoints(scopes.of_store(_homes()))

@@ -25,6 +25,7 @@ from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.submit import continued, run_blocking, submit
 from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
+from quarterdeck.public import public
 from quarterdeck.views.cell.cell import CellView
 
 _ARGUMENT_CHARS = 24
@@ -33,6 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@public
 class DistributedFunction(Generic[P, R]):
     """Calling it runs the function on every rank, shows what the ranks write, and returns rank 0's value.
 
@@ -48,7 +50,16 @@ class DistributedFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Rank 0's value. Raises what the run's `result` raises; an interrupt stops the run."""
+        """Run it and wait. On a worker the function is just called.
+
+        Returns:
+            Rank 0's value.
+
+        Raises:
+            Exception: what the run's `result` raises. An interrupt stops the run, which then raises
+                RunInterrupted.
+            UsageError: nothing was started: an argument cannot be pickled, or `resume` finds no run.
+        """
         if _on_worker():
             return self.function(*args, **kwargs)
         value: R = run_blocking(self._start(args, dict(kwargs), awaited=True))
@@ -57,9 +68,19 @@ class DistributedFunction(Generic[P, R]):
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Start it and return at once. What the ranks write appears under the cell that submitted it.
 
-        With `detach=True` (unless the function has a parameter of that name) it goes on when this kernel or
-        script ends: `qd.runs()[NAME].attach()` gets it back, from any kernel of this user. What it returns is
-        kept in the run store, but for values above 64 MB per rank: those only this kernel gets.
+        Args:
+            args, kwargs: as the function takes them.
+            detach: True (unless the function has a parameter of that name): it goes on when this kernel or
+                script ends, and `qd.runs()[NAME].attach()` gets it back, from any kernel of this user. What
+                it returns is kept in the run store, but for values above 64 MB per rank: those only this
+                kernel gets.
+
+        Returns:
+            The run, to be waited for, stopped and looked at.
+
+        Raises:
+            UsageError: it is called on a worker, an argument cannot be pickled, or `resume` finds no run.
+            RunInterrupted: it was stopped before it began.
         """
         if _on_worker():
             raise UsageError("Runs are submitted from the notebook; on a worker, just call the function.")
@@ -68,7 +89,18 @@ class DistributedFunction(Generic[P, R]):
         return self._start(args, given, awaited=False, detach=detach)
 
     def options(self, **words: Any) -> DistributedFunction[P, R]:
-        """This function with other options of `distributed`: `train.options(resume="latest").submit()`."""
+        """The same function with other options: `train.options(resume="latest").submit()`.
+
+        Args:
+            words: as `distributed` takes them, except for the config.
+
+        Returns:
+            A new distributed function; this one is as it was.
+
+        Raises:
+            ConfigError: there is no such option, or it has no such value.
+            UsageError: tensorboard is not installed.
+        """
         return DistributedFunction(
             self.function, self.config, self._options.changed("distributed()", **words)
         )
@@ -118,6 +150,7 @@ class DistributedFunction(Generic[P, R]):
         return f"<distributed function {getattr(self, '__qualname__', self.function)}>"
 
 
+@public
 def distributed(
     config: Elastic | PyTorch | None = None,
     *,
@@ -137,23 +170,30 @@ def distributed(
 
     Args:
         config: how many processes, and how they start; None: one per GPU, or two on the CPU.
-        name: of its runs, in messages and in `qd.runs()`.
+        name: the name of its runs, in messages and in `qd.runs()`.
         backend: "nccl" or "gloo"; None: nccl on GPUs.
-        timeout_s: bounds a run, over all its attempts. A config's `active_deadline_seconds` does, too.
-        collective_timeout_s: bounds one collective.
+        timeout_s: seconds that a run may take, over all its attempts. A config's `active_deadline_seconds`
+            bounds it, too.
+        collective_timeout_s: seconds that one collective may wait.
         env: environment variables of the workers.
         seed: random, numpy and torch are seeded from it and the rank.
-        session: whose `--setup` cells run first in the group.
+        session: the session whose `--setup` cells run first in the group.
         tensorboard: a folder; what is logged is also written as event files, under FOLDER/RUN/rank-R.
-        deck_fields: the automatic decks of its runs: of "Timeline", "Source Code", "Environment" (also called
-            "Dependencies"), "Input" and "Output", or Flyte's `DeckField`s; () for none.
-        restart: which failures use up one of the config's `max_restarts`: "recoverable" (a rank was killed
-            or lost, or raised RecoverableError), "always" (any error of the function) or "never".
+        deck_fields: the automatic decks of its runs, some of "Timeline", "Source Code", "Environment" (also
+            called "Dependencies"), "Input" and "Output", or Flyte's `DeckField`s; () for none.
+        restart: which failures use up one of the config's `max_restarts`: "recoverable" (a rank was killed or
+            lost, or raised RecoverableError), "always" (any error of the function) or "never".
         resume: the earlier run that its runs continue: "latest" (the newest of this function, or name, in
             this notebook that has a checkpoint), a run, its name or id, or a path to a run, a folder of
             checkpoints or one checkpoint. For one call: `function.options(resume="latest")(...)`.
 
-    Raises ConfigError, or UsageError where tensorboard is not installed, here and not at the first call.
+    Returns:
+        A decorator, which makes a `DistributedFunction` of a function. It raises ConfigError for a coroutine
+        function or a generator.
+
+    Raises:
+        ConfigError: `config` or an option has no such value. It is raised here, not at the first call.
+        UsageError: tensorboard is not installed.
     """
     if callable(config) and not isinstance(config, type):
         raise ConfigError("distributed() takes a config before the function.", _HOW)

@@ -19,6 +19,7 @@ from quarterdeck.kernel.values import Values, raise_as_it_was
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.public import public
 from quarterdeck.store.format import HEADER, TERMINAL
 from quarterdeck.store.reader import LOG_BYTES, StoredRun, delete
 from quarterdeck.store.resume_chain import parent_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 
 
+@public
 class Run:
     """A run that one can hold, wait for, stop and look at; usable from any thread.
 
@@ -72,7 +74,7 @@ class Run:
 
     @property
     def arguments(self) -> str:
-        """Of a function: as its call had them, shortened: "lr=0.1, epochs=5"."""
+        """The arguments of a function's call, each shortened: "lr=0.1, epochs=5". Empty for a cell."""
         return self._stored.header.arguments
 
     @property
@@ -125,7 +127,7 @@ class Run:
 
     @property
     def attempt(self) -> int:
-        """The latest, counted from 0."""
+        """The number of the latest attempt, counted from 0."""
         return self._fresh().attempt
 
     @property
@@ -145,18 +147,26 @@ class Run:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """How each rank ended, by rank, of the last attempt: state, exception, signal, `time_unix_ns`."""
+        """How each rank ended, by rank, in the last attempt: state, exception, signal, `time_unix_ns`. Ranks
+        that have not ended are missing.
+        """
         finished = self._live_end()
         return finished.outcomes if finished is not None else self._fresh().outcomes()
 
     @property
     def size_bytes(self) -> int:
-        """What it takes in the run store."""
+        """How many bytes its files take in the run store."""
         return self._stored.size_bytes
 
     def logs(self, rank: int | None = None) -> str:
-        """All that a rank wrote; without `rank` of all of them, one after another, each under a line with its
-        number.
+        """All that the ranks wrote to stdout and stderr, in all attempts.
+
+        Args:
+            rank: whose; None for all ranks one after another, each under a line with its number.
+
+        Returns:
+            The text, "" where nothing was written. Where there are more than 256 MiB, the last of them, after
+            a line that says so.
         """
         if rank is not None:
             return self._stored.log(rank)
@@ -170,13 +180,29 @@ class Run:
     @property
     def metrics(self) -> Metrics:
         """What its ranks kept with `qd.log`, as of now: `run.metrics["loss"]`, `.to_pandas()`, `.last()`.
-        Of a run that continues another (`--resume`) with that one's values, up to where it began.
+
+        A run that continues another (`--resume`) has that one's values too, up to where it began itself.
         """
         return Metrics.of_run(self.folder, self._stored.header, self.world_size)
 
     def plot(self, names: str | Sequence[str] | None = None, **style: Any) -> Figure:
-        """The curves as a matplotlib figure: all metrics, or those named ("val/" for all that begin so).
-        `title`, `x` ("step" or "time"), `smoothing` (0 to below 1) and `log_scale` as in `metrics.plot.plot`.
+        """The curves as a matplotlib figure, a chart for each metric.
+
+        Ranks are thin lines and their mean is a thick one; above 8 ranks there is a band from least to
+        greatest.
+
+        Args:
+            names: a metric or several; "val/" stands for all that begin so. None: all, up to 12.
+            title: stands above the charts; the run's name if it is not given.
+            x: "step", or "time" in seconds, minutes or hours since the first value shown.
+            smoothing: the weight of the past, from 0 (none) to below 1.
+            log_scale: True for a logarithmic axis of values.
+
+        Returns:
+            A figure that shows itself in a notebook and has `savefig`. pyplot does not know of it.
+
+        Raises:
+            UsageError: matplotlib is missing, no metric has that name, or an option is out of its range.
         """
         from quarterdeck.metrics.plot import plot
 
@@ -210,8 +236,13 @@ class Run:
     # ---- wait, stop
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it is over within `timeout` seconds. Raises nothing, however it ended. A KeyboardInterrupt
-        ends the waiting only.
+        """Wait for its end. Raises nothing, however it ended; a KeyboardInterrupt ends the waiting only.
+
+        Args:
+            timeout: seconds to wait at most; None: as long as it takes.
+
+        Returns:
+            Whether it is over.
         """
         if self._live is not None:
             return self._live.wait(timeout)
@@ -223,21 +254,36 @@ class Run:
         return True
 
     def result(self, timeout: float | None = None, *, trust: bool = False) -> Any:
-        """Rank 0's return value (None for a cell), as soon as all ranks have ended.
+        """Rank 0's return value, as soon as all ranks have ended.
 
-        Raises the exception that ended the run, with its own type, its rank (`.rank`) and time
-        (`.timestamp`); RunFailed where there is none (a killed worker, one that cannot be pickled),
-        RunInterrupted, RunTimedOut; TimeoutError if it is not over within `timeout` seconds.
+        Args:
+            timeout: seconds to wait for the end at most; None: as long as it takes.
+            trust: unpickle also a value that this user's quarterdeck did not write. That may run any code.
 
-        A value on record that this user's quarterdeck did not write is unpickled, which may run any code,
-        only with `trust`.
+        Returns:
+            The value, None for a cell, an `Unpicklable` where the value could not leave its worker.
+
+        Raises:
+            Exception: the one that ended the run, with its own type, its rank (`.rank`) and time
+                (`.timestamp`, in seconds since 1970).
+            RunFailed: there is no such exception: a worker was killed, or the exception cannot be pickled.
+            RunInterrupted: the run was stopped.
+            RunTimedOut: the run took longer than it may.
+            TimeoutError: the run is not over within `timeout`.
+            UntrustedResult: the value on record is not of this user's quarterdeck, and `trust` is False.
+            UsageError: the value was not kept, or cannot be rebuilt here.
+            WorkersLost: the run is lost: its processes vanished.
         """
         self._wait_and_raise(timeout, trust)
         return self._result(0, trust).return_value if self.kind == "function" else None
 
     @property
     def results(self) -> list[ElasticWorkerResult]:
-        """What each rank returned, with its decks, by rank. Waits; raises like `result`."""
+        """What each rank returned, with its decks, by rank. Waits for the end.
+
+        Raises:
+            Exception: as `result`.
+        """
         self._wait_and_raise(None, trust=False)
         return [self._result(outcome.rank, trust=False) for outcome in self.outcomes]
 
@@ -254,10 +300,14 @@ class Run:
         return self.result()
 
     def stop(self) -> None:
-        """End it: interrupt, abort the group, SIGTERM, SIGKILL, 5 s apart; called again, it skips a step.
+        """End it: interrupt, abort the process group, SIGTERM, SIGKILL, 5 s apart; called again, it skips a
+        step.
 
-        Returns at once; `wait` waits. No effect on a run that is over. UsageError for a run that another
-        kernel has, and that is not detached.
+        Returns at once; `wait` waits. It has no effect on a run that is over.
+
+        Raises:
+            UsageError: the run is another kernel's and not detached, or detached and out of reach: on another
+                machine, or without an answer.
         """
         if self.status in TERMINAL:
             return
@@ -268,11 +318,16 @@ class Run:
 
     def attach(self) -> Run:
         """Take hold of a detached run (`--detach`, `submit(detach=True)`) from this kernel: `stop` works, and
-        what it shows in the notebook is live. Returns the run itself, also one that is over.
+        what it shows in the notebook is live.
 
         What it returned is in the run store, except for values above 64 MB per rank: those only the kernel
-        that started it gets. UsageError for a run of another kernel that is not detached, and for one on
-        another machine.
+        that started it gets.
+
+        Returns:
+            The run itself, also one that is over.
+
+        Raises:
+            UsageError: as `stop`.
         """
         if self._live is None and self.status not in TERMINAL:
             self._reach("ask")
@@ -290,7 +345,12 @@ class Run:
                 raise
 
     def delete(self) -> None:
-        """Remove it from the run store, with its logs and values. UsageError while it runs."""
+        """Remove it from the run store, with its logs and values.
+
+        Raises:
+            UsageError: it still runs, or its folder is not one that a run has.
+            OSError: its folder cannot be moved. The run is whole then.
+        """
         try:
             delete(self._fresh())
         except ValueError as error:

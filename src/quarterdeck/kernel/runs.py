@@ -14,6 +14,7 @@ from typing import Any, get_args, overload
 from quarterdeck.errors import UsageError
 from quarterdeck.kernel import run_registry
 from quarterdeck.kernel.run import Run
+from quarterdeck.public import public
 from quarterdeck.store.format import TERMINAL, RunState
 from quarterdeck.store.paths import home, homes
 from quarterdeck.store.reader import StoredRun, delete, list_runs
@@ -23,11 +24,12 @@ _SHOWN = 20
 _STATES: tuple[str, ...] = get_args(RunState)
 
 
+@public
 class Runs(Sequence[Run]):
     """Runs, newest first, as they were when it was made. Shows itself as a table.
 
-    `runs[0]` is the newest; `runs["name"]` the newest with that name, or the run of that id. KeyError if none
-    has it.
+    `runs[0]` is the newest; `runs["name"]` is the newest with that name or title, or the run of that id.
+    Raises KeyError, which names the nearest one, if none has it, and IndexError.
     """
 
     def __init__(self, stored: Sequence[StoredRun], shown: int = _SHOWN, of: int = 0) -> None:
@@ -59,8 +61,18 @@ class Runs(Sequence[Run]):
         return map(run_registry.of, self._stored)
 
     def filter(self, name: str | None = None, state: str | None = None, notebook: str | None = None) -> Runs:
-        """Those with this name (or title), in this state, of this notebook (its path, or the end of it).
-        UsageError for a state that there is not.
+        """The runs among these that fit all that is given.
+
+        Args:
+            name: the run's name, title ("train()") or id.
+            state: "queued", "starting", "running", "restarting", "succeeded", "failed", "stopped" or "lost".
+            notebook: the path of the notebook or script, or the end of it.
+
+        Returns:
+            Those runs, newest first.
+
+        Raises:
+            UsageError: there is no such state.
         """
         if state is not None and state not in _STATES:
             raise UsageError(f"{state!r} is not a state of a run.", f"States are {', '.join(_STATES)}.")
@@ -68,8 +80,18 @@ class Runs(Sequence[Run]):
         return Runs(chosen, self._shown, self._of)
 
     def prune(self, keep: int | None = None, older_than: timedelta | float | None = None) -> list[str]:
-        """Delete runs that are over, and return their ids: all but the newest `keep`, those that ended more
-        than `older_than` ago (seconds, or a timedelta); with both, those that both would delete.
+        """Delete runs that are over, except for those that `keep` or `older_than` spares.
+
+        Args:
+            keep: spare so many of these runs, the newest, those that still run counted.
+            older_than: spare those that ended within this time, in seconds or as a timedelta.
+
+        Returns:
+            The ids of the deleted runs, which are no longer among these.
+
+        Raises:
+            UsageError: neither is given, or `keep` is negative.
+            OSError: a folder cannot be moved.
         """
         if keep is None and older_than is None:
             raise UsageError(
@@ -95,6 +117,7 @@ class Runs(Sequence[Run]):
         return self._repr_mimebundle_()["text/plain"]
 
 
+@public
 def runs(
     name: str | None = None,
     *,
@@ -103,10 +126,20 @@ def runs(
     home: str | os.PathLike[str] | None = None,
     limit: int = _SHOWN,
 ) -> Runs:
-    """The runs in the store of this folder, newest first; `home` names another store (a `.quarterdeck`
-    folder).
+    """The history: the runs in the store of this folder, newest first.
 
-    `name`, `state` and `notebook` filter, as `Runs.filter` does; `limit` rows are shown (all are there).
+    Args:
+        name: only runs with this name, title ("train()") or id.
+        state: only runs in this state, see `Runs.filter`.
+        notebook: only runs of this notebook or script: its path, or the end of it.
+        home: another store: the path of a `.quarterdeck` folder.
+        limit: how many rows are shown. All runs are there, however many.
+
+    Returns:
+        A sequence of runs, as they are now: `runs[0]` is the newest, `runs["name"]` the newest of that name.
+
+    Raises:
+        UsageError: there is no such state.
     """
     places = [Path(home)] if home is not None else homes(_home())
     return Runs(list_runs(places), limit).filter(name, state, notebook)

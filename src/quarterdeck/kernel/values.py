@@ -13,11 +13,13 @@ from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.active_run import LiveRun
 from quarterdeck.present import ansi
 from quarterdeck.protocol.messages import Outcome
+from quarterdeck.public import public
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.results import read_result
 from quarterdeck.transfer.pickler import loads
 
 
+@public
 class Unpicklable:
     """Stands for a return value that could not leave its worker. The run itself has succeeded.
 
@@ -44,7 +46,7 @@ class Values:
         self._lock = threading.RLock()
 
     def result(self, outcome: Outcome, trust: bool) -> ElasticWorkerResult:
-        """Raises UsageError for a value that was not kept, or cannot be rebuilt; Untrusted."""
+        """Raises UsageError for a value that was not kept, or cannot be rebuilt; UntrustedResult."""
         loaded = self._load(outcome.rank, trust)
         value = loaded.get("return_value")
         if outcome.unpicklable:
@@ -52,7 +54,7 @@ class Values:
         return ElasticWorkerResult(value, loaded.get("decks", []))
 
     def error(self, rank: int, trust: bool) -> Any:
-        """The exception itself, or None if it was not kept, or cannot be rebuilt. Raises Untrusted."""
+        """The exception itself, or None if it was not kept, or cannot be rebuilt. Raises UntrustedResult."""
         try:
             return self._load(rank, trust).get("error")
         except UsageError:

@@ -19,6 +19,7 @@ from quarterdeck.context import Context, current
 from quarterdeck.metrics import pending_gpu
 from quarterdeck.metrics.scalars import OnGpu, flat, plain_types
 from quarterdeck.metrics.writer import Writer, path_of
+from quarterdeck.public import public
 
 __all__ = ["flush", "log"]
 
@@ -26,18 +27,23 @@ _writer: Writer | None = None
 _lock = threading.RLock()
 
 
+@public
 def log(step: int | None = None, **metrics: Any) -> None:
     """Keep numbers of this step: `qd.log(loss=loss, acc=acc, step=step)`, or `qd.log(step, loss=loss)`.
-
-    Numbers, numpy scalars, tensors and arrays of one element; a dict of them gives `name/key`. NaN and inf
-    are kept. A name that is not an identifier: `qd.log(**{"top-1": x})`. TypeError for anything else.
-
-    Without a step it is one more than that of this process's last call, from 0 on; a forked child counts on
-    from its parent. Of several values of a step, the last one is shown.
 
     What was logged is in the run store when the call returns, but for values on a GPU: they are not waited
     for, and are written by a later call that logs tensors, or at the end of the cell. If the store cannot be
     written, one line on stderr says so, and the run goes on without.
+
+    Args:
+        step: a whole number within 64 bits; None: one more than that of this process's last call, from 0 on.
+            A forked child counts on from its parent. When a step has several values, the last one is shown.
+        metrics: numbers by name: int, float, bool, numpy scalars, tensors and arrays of one element and of
+            any shape, kept as float64, NaN and inf too. A dict of them gives `name/key`. A name that is not
+            an identifier: `qd.log(**{"top-1": x})`.
+
+    Raises:
+        TypeError: a value or the step is anything else.
     """
     context, writer = current(), _writer
     if writer is None or writer.context is not context or writer.attempt != context.attempt:

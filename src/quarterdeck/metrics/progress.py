@@ -20,6 +20,7 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, Count, UnixNs
 from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.public import public
 from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.slot_file import Slots, read_slots
 
@@ -46,11 +47,20 @@ class Bar(msgspec.Struct, frozen=True):
     """The loop is over, to its end or not."""
 
 
+@public
 def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) -> Iterator[T]:
     """Iterate, and show how far this rank is: `for batch in qd.progress(loader, "epoch 1"):`.
 
-    `total` is the number of items if `len()` does not tell. The view draws one bar for all ranks, with the
-    slowest and the fastest; nothing is printed. Costs a fraction of a microsecond per item.
+    The view draws one bar for all ranks, with the slowest and the fastest; nothing is printed. It costs a
+    fraction of a microsecond per item.
+
+    Args:
+        iterable: what is iterated; it may have no end.
+        desc: stands beside the bar; the first 120 characters are shown.
+        total: number of items; None: what `len()` tells, if it does.
+
+    Returns:
+        An iterator over the same items. The bar appears when the first one is asked for.
     """
     if total is None:
         try:

@@ -19,6 +19,7 @@ from quarterdeck.metrics import table
 from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import Columns, Effort, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
+from quarterdeck.public import public
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.resume_chain import ancestors
 
@@ -32,23 +33,40 @@ _LOOKED_AT = 4_096
 _LOOKED_AT_BYTES = 1 << 30
 
 
+@public
 class Points(NamedTuple):
-    """Columns of equal length, by ascending step. Times are ns since 1970."""
+    """One rank's values of a metric: columns of equal length, by ascending step.
+
+    Attributes:
+        steps: int64.
+        times: when each was logged, in ns since 1970.
+        values: float64.
+    """
 
     steps: array[int]
     times: array[int]
     values: array[float]
 
 
+@public
 class OverRanks(NamedTuple):
+    """One value per step, made of those of all ranks.
+
+    Attributes:
+        steps: ascending; every step that some rank has.
+        values: as many, one for each step.
+    """
+
     steps: list[int]
     values: list[float]
 
 
+@public
 class Series:
     """One metric: a column per rank, and what they give together. As of when it was got.
 
-    Of several values of a step the latest attempt's counts, and in it the last one.
+    When a step has several values, the latest attempt's counts, and in it the last one. Methods that take a
+    rank raise UsageError if that rank has not logged the metric.
     """
 
     def __init__(self, name: str, by_rank: dict[int, Points]) -> None:
@@ -57,44 +75,66 @@ class Series:
 
     @property
     def ranks(self) -> list[int]:
-        """That have logged it."""
+        """Ranks that have logged it, ascending."""
         return sorted(self._by_rank)
 
     def steps(self, rank: int) -> array[int]:
+        """The rank's steps, ascending."""
         return self.points(rank).steps
 
     def values(self, rank: int) -> array[float]:
+        """The rank's values, one for each of its steps."""
         return self.points(rank).values
 
     def times(self, rank: int) -> array[int]:
-        """When each was logged, ns since 1970."""
+        """When each of the rank's values was logged, in ns since 1970."""
         return self.points(rank).times
 
     def points(self, rank: int) -> Points:
-        """UsageError if that rank has not logged it."""
+        """All three columns of a rank.
+
+        Raises:
+            UsageError: that rank has not logged it.
+        """
         if rank not in self._by_rank:
             raise UsageError(f"Rank {rank} has logged no {self.name!r}.", f"Ranks that have: {self.ranks}.")
         return self._by_rank[rank]
 
     def mean(self) -> OverRanks:
-        """By step, over the ranks that have it. A NaN among them gives NaN, here and in `min` and `max`."""
+        """By step, the mean over the ranks that have it. A NaN among them gives NaN, here and in `min` and
+        `max`.
+        """
         return self.over_ranks(lambda values: sum(values) / len(values))
 
     def min(self) -> OverRanks:
+        """By step, the least over the ranks that have it."""
         return self.over_ranks(or_nan(min))
 
     def max(self) -> OverRanks:
+        """By step, the greatest over the ranks that have it."""
         return self.over_ranks(or_nan(max))
 
     def last(self, rank: int | None = None) -> float:
-        """The value logged last, not that of the greatest step; without a rank, the mean of theirs."""
+        """The value logged last, which need not be that of the greatest step.
+
+        Args:
+            rank: whose; None: the mean of all ranks' last values.
+
+        Raises:
+            UsageError: that rank has not logged it.
+        """
         if rank is None:
             return sum(map(self.last, self.ranks)) / len(self.ranks)
         points = self.points(rank)
         return points.values[points.times.index(max(points.times))]
 
     def over_ranks(self, combine: Callable[[Sequence[float]], float], column: str = "values") -> OverRanks:
-        """`combine` of a column of all ranks, step by step."""
+        """By step, one value made of those of the ranks that have it.
+
+        Args:
+            combine: takes the ranks' values of one step, a sequence of floats, and gives one.
+            column: "values", or "times" in ns since 1970.
+        """
         parts = [self._by_rank[rank] for rank in self.ranks]
         first = parts[0].steps
         if all(part.steps == first for part in parts):
@@ -113,16 +153,22 @@ class Series:
         )
 
 
+@public
 class Metrics:
     """`run.metrics`: what a run's ranks have logged, by name. `refresh` reads on while it grows.
 
-    A run that continues another has that one's values, too, for the steps below its own first: all of them
+    `metrics["loss"]` is the `Series` of that name; KeyError, which names the nearest one, if there is none. A
+    run that continues another has that one's values, too, for the steps below its own first: all of them
     until it has logged something.
     """
 
     def __init__(self, folder: Path, world_size: int = 0, parent: Metrics | None = None) -> None:
-        """`world_size` as far as it is known; ranks that logged nothing are told by it. `parent`: of the run
-        that this one continues.
+        """It has nothing before `refresh`.
+
+        Args:
+            folder: the run's folder.
+            world_size: as far as it is known; ranks that logged nothing are told by it.
+            parent: the metrics of the run that this one continues.
         """
         self.folder = folder
         self.world_size = world_size
@@ -132,6 +178,7 @@ class Metrics:
 
     @classmethod
     def read(cls, folder: Path, world_size: int = 0, parent: Path | Metrics | None = None) -> Metrics:
+        """What the files in a run's folder hold now. `parent` is the run that it continues, or its folder."""
         metrics = cls(folder, world_size, cls.read(parent) if isinstance(parent, Path) else parent)
         metrics.refresh()
         return metrics
@@ -154,7 +201,11 @@ class Metrics:
         return alone
 
     def refresh(self) -> bool:
-        """True if there was something new."""
+        """Read what was logged since.
+
+        Returns:
+            Whether there was something new.
+        """
         for path in _files(self.folder):
             self._files.setdefault(path.name, MetricFile(path))
         new = [file for file in self._files.values() if file.refresh()]
@@ -176,11 +227,12 @@ class Metrics:
 
     @property
     def ranks(self) -> list[int]:
+        """Ranks that have logged something, ascending."""
         return sorted({file.rank for _, file, _ in self._columns()})
 
     @property
     def skipped_bytes(self) -> int:
-        """Of records that a full disk or a crash has torn."""
+        """How many bytes were records that a full disk or a crash has torn."""
         return sum(file.skipped_bytes for file in self._files.values())
 
     def __getitem__(self, name: str) -> Series:
@@ -206,9 +258,15 @@ class Metrics:
         return {name: self[name].last() for name in self.names}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """All that was logged, a row per value: rank, attempt, step, time (UTC), name, value. Sorted by time;
-        values that a later one of their step has replaced are there, too. Where the run continues another,
-        `run` says which of them logged it.
+        """All that was logged, a row per value, by ascending time; also values that a later one of their step
+        has replaced.
+
+        Returns:
+            A DataFrame with the columns rank, attempt, step, time (UTC), name and value. Where the run
+            continues another, the column `run` before them says which of the two logged it, by its id.
+
+        Raises:
+            UsageError: pandas is not installed.
         """
         try:
             import numpy as np

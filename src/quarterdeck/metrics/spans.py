@@ -15,6 +15,7 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.public import public
 from quarterdeck.store.append_file import Appender
 from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.spans import Span, spans_name
@@ -105,12 +106,19 @@ def _book_of(context: Context) -> _Book:
         return _book
 
 
+@public
 class span(ContextDecorator):
     """`with qd.span("eval"):`, or `@qd.span("eval")` on a function: the time it takes is shown on the run's
     time axis, rank by rank.
 
-    May be nested and used in threads; 10,000 are kept per rank and attempt. A span that its process's end
-    has cut off is shown as such. TypeError if the name is not a text.
+    May be nested and used in threads; 10,000 are kept per rank and attempt. A span that its process's end has
+    cut off is shown as such.
+
+    Args:
+        name: stands on the bar; the first 200 characters are kept.
+
+    Raises:
+        TypeError: the name is not a str.
     """
 
     def __init__(self, name: str) -> None:

@@ -11,14 +11,13 @@ fields or memfds, and only a worker (from its own coordinator) and the kernel (f
 them.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec
 
 from quarterdeck.bounds import Code, Rank, UnixNs
 from quarterdeck.errors import shortened
+from quarterdeck.public import public
 
 SUMMARY_CHARS = 1000
 
@@ -104,8 +103,19 @@ class WorkerNames(msgspec.Struct):
     """Travel ids whose objects this worker no longer holds (see `transfer.pickler`)."""
 
 
+@public
 class RankStatus(msgspec.Struct, omit_defaults=True):
-    """One row of `%workers status`."""
+    """One row of `%workers status`.
+
+    Attributes:
+        rank: 0 up to the number of workers - 1.
+        pid: the worker's process.
+        state: "idle", "running" or "dead".
+        device: "cuda:N" or "cpu".
+        names: how many variables user code has there.
+        memory_bytes: what it takes of the machine's memory, pages that it shares with others counted in part.
+        private_bytes: what it shares with nobody.
+    """
 
     rank: int
     pid: int
@@ -344,7 +354,7 @@ class Refused(Message):
 class Finished(Message):
     """A cell is over on all its ranks."""
 
-    outcomes: list[Outcome]
+    outcomes: list["Outcome"]
     root_cause: int | None
     """Rank whose failure came first, None if the cell succeeded."""
     stopped: Literal["", "interrupt", "timeout"] = ""
@@ -430,6 +440,7 @@ class Importing(Message):
     module: str
 
 
+@public
 class Evidence(msgspec.Struct, frozen=True):
     """Something that is known of a failure: "Peak memory", "0.27 GiB". The text may have several lines."""
 
@@ -437,8 +448,28 @@ class Evidence(msgspec.Struct, frozen=True):
     text: str
 
 
+@public
 class Outcome(Message):
-    """How a cell ended on one rank."""
+    """How a cell or function ended on one rank.
+
+    Attributes:
+        rank: 0 up to the number of ranks - 1.
+        state: "ok"; "error" (it raised); "interrupted"; "released" (it waited in a collective and was freed
+            because another rank failed); "killed" (the process is gone); "skipped".
+        time_unix_ns: when it ended, in ns since 1970.
+        ename: class name of its exception; "" without one.
+        evalue: text of its exception.
+        traceback: lines with ANSI colours.
+        signal: number of the signal that killed it, or 0.
+        exitcode: the exit code of a process that ended by itself, else 0.
+        evidence: what is known of a failure, such as memory and the last output of a killed worker.
+        text: the start of a function's value, as its repr.
+        unpicklable: why the value itself did not come; "" if it did.
+        annotations: what the rank noted with `qd.current().annotate`, as JSON texts by name.
+        recoverable: the exception was a RecoverableError.
+
+    The other fields are for quarterdeck itself and may change.
+    """
 
     rank: Rank
     state: Literal["ok", "error", "interrupted", "released", "killed", "skipped"]

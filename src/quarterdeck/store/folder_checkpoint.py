@@ -24,22 +24,31 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quarterdeck import files
+from quarterdeck.public import public
 
 _TMP = ".qd-tmp-"
 _NAMELESS = "_dst_cp"  # the file that `write` makes, as in Flyte
 
 
+@public
 class FolderCheckpoint:
-    """Saves to one folder, restores from another. Local folders only; they are made when something is saved.
+    """Saves to one folder, restores from another, as flytekit's `SyncCheckpoint`. Local folders only; they
+    are made when something is saved.
 
     Every method may be called from any thread. Saves of several processes to one folder follow each other and
     the last one wins: ranks with state of their own need a folder each.
+
+    Args:
+        checkpoint_dest: the folder that this attempt saves to.
+        checkpoint_src: the folder that an earlier one saved to. None or "", or a folder without files, means
+            that there is no earlier checkpoint. One that is named and not there is an error, as soon as it is
+            asked for.
+
+    Raises:
+        ValueError: a folder is a URL of somewhere else.
     """
 
     def __init__(self, checkpoint_dest: str | Path, checkpoint_src: str | Path | None = None) -> None:
-        """`checkpoint_src`: None or "", or a folder without files, means that there is no earlier checkpoint.
-        One that is named and not there is an error, as soon as it is asked for.
-        """
         self._dest = _local(checkpoint_dest)
         self._src = _local(checkpoint_src) if checkpoint_src else None
         self._lock = threading.RLock()
@@ -50,17 +59,27 @@ class FolderCheckpoint:
         """Called when something of the earlier checkpoint was given out."""
 
     def prev_exists(self) -> bool:
-        """Whether there is something to restore. (Flyte: whether a source is named, even an empty one.)
+        """Whether there is something to restore. (In flytekit: whether a source is named, even an empty one.)
 
-        Raises FileNotFoundError if the named source is not there, as `restore` and `read` do.
+        Raises:
+            FileNotFoundError: the named source is not there.
         """
         return bool(self._previous())
 
     def restore(self, path: str | Path | None = None) -> Path | None:
-        """Copy the earlier checkpoint into the directory `path`, which must exist; None if there is none.
+        """Copy the earlier checkpoint into a directory.
 
-        As in Flyte it is copied once: later calls return the first directory. Without `path` it is a
-        temporary one, removed with this object. Raises ValueError if `path` is no directory.
+        As in flytekit it is copied once: later calls return the first directory.
+
+        Args:
+            path: a directory, which must exist; None: a temporary one, removed with this object.
+
+        Returns:
+            The directory; None if there is no earlier checkpoint.
+
+        Raises:
+            ValueError: `path` is not a directory.
+            FileNotFoundError: the named source is not there.
         """
         with self._lock:
             if self._restored is None and (entries := self._previous()):
@@ -74,11 +93,17 @@ class FolderCheckpoint:
             return self._restored
 
     def save(self, cp: str | Path | BinaryIO) -> None:
-        """Add to the new checkpoint: a file under its name, what is in a directory, or an open binary file.
+        """Add to the new checkpoint. What has the same name is replaced, the rest stays, as in flytekit. On
+        return it is on disk.
 
-        What has the same name is replaced, the rest stays, as in Flyte. On return it is on disk. An open file
-        is read from its position on. Raises ValueError for anything else, FileNotFoundError for a path where
-        nothing is.
+        Args:
+            cp: the path of a file, which keeps its name, or of a directory, of which all is added; or an open
+                binary file, which is read from its position on.
+
+        Raises:
+            ValueError: it is anything else, or an open file at its end.
+            FileNotFoundError: nothing is at the path.
+            OSError: it cannot be written.
         """
         if isinstance(cp, bytes | bytearray | memoryview):
             raise ValueError("save() takes a path or an open binary file; for bytes there is write().")
@@ -90,10 +115,16 @@ class FolderCheckpoint:
         self._put(_NAMELESS, lambda file: _drain(cp, file))
 
     def read(self) -> bytes | None:
-        """The one file of the *earlier* checkpoint, None if there is none.
+        """The one file of the *earlier* checkpoint.
 
-        What `write` wrote in this attempt is not read back (as in Flyte): it is the next attempt's. Raises
-        ValueError if there are several files or a directory; those are for `restore`.
+        What `write` wrote in this attempt is not read back (as in flytekit): it is the next attempt's.
+
+        Returns:
+            Its bytes; None if there is no earlier checkpoint.
+
+        Raises:
+            ValueError: there are several files or a directory; those are for `restore`.
+            FileNotFoundError: the named source is not there.
         """
         entries = self._previous()
         if len(entries) > 1 or any(not entry.is_file() for entry in entries):
@@ -108,7 +139,12 @@ class FolderCheckpoint:
         return content
 
     def write(self, b: bytes) -> None:
-        """Replace what an earlier `write` of this attempt wrote. Raises TypeError for anything but bytes."""
+        """Replace what an earlier `write` of this attempt wrote. On return it is on disk.
+
+        Raises:
+            TypeError: it is anything but bytes.
+            OSError: it cannot be written.
+        """
         if not isinstance(b, bytes | bytearray | memoryview):
             raise TypeError(f"write() takes bytes, not {type(b).__name__}.")
         self._put(_NAMELESS, lambda file: file.write(b))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quarterdeck import files
 from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.public import public
 from quarterdeck.store import detached_socket
 from quarterdeck.store.delete import delete, folder_bytes
 from quarterdeck.store.format import (
@@ -37,8 +38,11 @@ _GONE = "its coordinator vanished"
 _LAST_LINES_BYTES = 64 << 10
 
 
+@public
 class NotARun(ValueError):
-    """A folder without a readable `run.json`, or of a later format; the text says which."""
+    """A folder without a readable `run.json`, of a later format, or with more events than a run ever has; the
+    text says which.
+    """
 
 
 class StoredRun:

@@ -23,9 +23,11 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from quarterdeck import files
 from quarterdeck.errors import QuarterdeckError
+from quarterdeck.public import public
 from quarterdeck.store.key import key
 
 KEPT_BYTES = 64_000_000
@@ -42,14 +44,27 @@ _MOST_BYTES = 4 * KEPT_BYTES
 """Of a file: there are spans, too, and the gap before the image."""
 
 
-class Untrusted(QuarterdeckError):
-    """A result that this user's quarterdeck did not write, or that was changed since."""
+@public
+class UntrustedResult(QuarterdeckError):
+    """A result that this user's quarterdeck did not write, or that was changed since. Nothing of it was run.
+
+    Attributes:
+        path: the path of its file.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} was not written by this user's quarterdeck; unpickling it could run any code.\n"
             "`trust=True` loads it if you know where it comes from."
         )
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,), vars(self)
+
+
+Untrusted = UntrustedResult
+"""Its name in results of 0.1.0."""
 
 
 def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], memfd: int | None) -> str:
@@ -79,14 +94,14 @@ def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], me
 def read_result(path: Path, trust: bool = False) -> tuple[bytes, list[memoryview]]:
     """The stream, and the buffers in pickling order: writable, private to this process page by page.
 
-    Raises Untrusted, ValueError for a damaged file or one of a later version, and OSError. `trust` loads also
-    what somebody else wrote.
+    Raises UntrustedResult, ValueError for a damaged file or one of a later version, and OSError. `trust`
+    loads also what somebody else wrote.
     """
     whole = _map(path)
     head, spans, stream, image = _parse(path, whole)
     mac = bytes(whole[len(head) : len(head) + _HMAC_BYTES])
     if not trust and not hmac.compare_digest(mac, _sign(head, stream)):
-        raise Untrusted(path)
+        raise UntrustedResult(path)
     if any(offset + length > len(image) for offset, length in spans):
         raise _damaged(path)
     return stream, [image[offset : offset + length] for offset, length in spans]

@@ -520,6 +520,37 @@ def test_what_is_no_plain_data_class_stays_a_mapping_that_shows_all(name: str, r
     assert encode(back) == HOSTILE[name]
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["quarterdeck", "quarterdeck.flyte.job", "quarterdeck.config.job"],
+    ids=["now", "0.1.1", "0.1.0"],
+)
+def test_public_classes_of_quarterdeck_need_not_have_been_used(module: str) -> None:
+    """By all names that stored hyperparameters have for them."""
+    code = f"""
+import sys
+from quarterdeck.checkpointing.hyperparameters import decode, encode
+back = decode({{"$dataclass": "{module}:Worker", "fields": {{
+    "restart_policy": {{"$enum": "{module}:RestartPolicy", "name": "NEVER"}}, "replicas": 3}}}})
+import quarterdeck as qd
+assert back == qd.Worker(replicas=3, restart_policy=qd.RestartPolicy.NEVER), back
+assert encode(back)["$dataclass"] == "quarterdeck:Worker"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["quarterdeck:system", "quarterdeck.kernel.magics.magics:QuarterdeckMagics"])
+def test_what_is_not_public_in_quarterdeck_is_not_imported(name: str) -> None:
+    code = f"""
+import sys
+from quarterdeck.checkpointing.hyperparameters import UnknownClass, decode
+before = {{*sys.modules}}
+assert type(decode({{"$dataclass": "{name}", "fields": {{}}}})) is UnknownClass
+assert {{*sys.modules}} == before, {{*sys.modules}} - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 DAMAGED: list[Any] = [
     {"$tuple": 5}, {"$set": [[1]]}, {"$dict": [[1]]}, {"$dict": {"a": 1}}, {"$path": None}, {"$float": "x"},
     {"$datetime": "yesterday"}, {"$timedelta": {"weeks": "x"}}, {"$bytes": "!"}, {"$nothing": 1}, {"$": 1},

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.store import key as key_module
-from quarterdeck.store.results import KEPT_BYTES, Untrusted, read_result, write_result
+from quarterdeck.store.results import KEPT_BYTES, UntrustedResult, read_result, write_result
 from quarterdeck.transfer.shared_buffers import pack
 
 STREAM = pickle.dumps({"loss": 0.1})
@@ -129,10 +129,10 @@ def test_every_changed_byte_that_could_run_code_is_seen(path: Path) -> None:
     signed = 32 + 16 + 32 + len(STREAM)
     for index in range(signed):
         path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
-        with pytest.raises((Untrusted, ValueError)):
+        with pytest.raises((UntrustedResult, ValueError)):
             read_result(path)
     path.write_bytes(whole[: signed - 1] + b"X" + whole[signed:])
-    with pytest.raises(Untrusted, match="trust=True"):
+    with pytest.raises(UntrustedResult, match="trust=True"):
         read_result(path)
     stream, (view,) = read_result(path, trust=True)
     assert stream == STREAM[:-1] + b"X"
@@ -143,7 +143,7 @@ def test_spans_that_lie_outside_are_never_used(path: Path) -> None:
     _write(path, b"a" * 100)
     whole = path.read_bytes()
     path.write_bytes(whole[:32] + (1 << 63).to_bytes(8, "little") + whole[40:])
-    with pytest.raises(Untrusted):
+    with pytest.raises(UntrustedResult):
         read_result(path)
     with pytest.raises(ValueError, match="is damaged"):
         read_result(path, trust=True)
@@ -154,7 +154,7 @@ def test_another_users_result_is_not_trusted(
 ) -> None:
     _write(path, b"a")
     monkeypatch.setenv("QUARTERDECK_KEY_FILE", str(tmp_path / "other"))
-    with pytest.raises(Untrusted):
+    with pytest.raises(UntrustedResult):
         read_result(path)
     assert read_result(path, trust=True)[0] == STREAM
 
@@ -198,7 +198,7 @@ def test_where_no_key_can_be_kept_results_load_in_this_process_only(
     code = "import sys, pathlib; from quarterdeck.store.results import *; "
     code += "read_result(pathlib.Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert "Untrusted" in done.stderr
+    assert "UntrustedResult" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
