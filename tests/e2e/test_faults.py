@@ -383,7 +383,7 @@ def test_when_the_coordinator_is_killed_between_cells_the_next_cell_says_so(note
 def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interrupted(
     notebook: Notebook,
 ) -> None:
-    kill_and_wait(doctor_pid(notebook, "zygote"))
+    kill_and_wait(doctor_pid(notebook, "forked from"))
     cell = notebook.start("%%distributed\nprint('too early')")
     notebook.until("torch is being imported")
     pressed = time.monotonic()
@@ -402,7 +402,7 @@ def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interr
 def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(notebook: Notebook) -> None:
     notebook.ok("%workers restart -n 3")
     notebook.ok("%%distributed --setup\nprepared = rank + 1")
-    kill_and_wait(doctor_pid(notebook, "zygote"))
+    kill_and_wait(doctor_pid(notebook, "forked from"))
     ran = notebook.ok("%%distributed\nprint(prepared, world_size)")
     assert {line.split("] ")[-1] for line in ran.lines() if line.startswith("[")} == {"1 3", "2 3", "3 3"}
     notebook.ok("%workers stop")
@@ -411,7 +411,7 @@ def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(noteboo
     the_next_cell_works(notebook)
 
 
-OURS = {"coordinator": "The coordinator", "zygote": "the process that workers are forked from"}
+OURS = {"coordinator": "The coordinator", "forked from": "the process that workers are forked from"}
 
 
 @pytest.mark.parametrize("process", OURS)

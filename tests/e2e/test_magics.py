@@ -62,7 +62,7 @@ def test_status_is_what_workers_shows_without_a_verb(notebook: Notebook) -> None
 
 def test_doctor_names_versions_and_processes(notebook: Notebook) -> None:
     text = notebook.ok("%workers doctor").text
-    for fact in ("python", "torch", "zygote", "coordinator", "cores", "GPUs", "run store"):
+    for fact in ("python", "torch", "forked from", "coordinator", "cores", "GPUs", "run store"):
         assert fact in text
 
 

@@ -54,7 +54,7 @@ def _status(session: Session) -> Answer:
             "state": session.state,
             "backend": plan.backend,
             "start method": plan.start_method,
-            "incarnation": str(session.group.incarnation),
+            "groups so far": str(session.group.incarnation),
         },
     )
 
@@ -100,7 +100,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
     facts = {
         "python": f"{sys.version.split()[0]} ({sys.executable})",
         "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
-        "zygote": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
+        "forked from": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
         "coordinator": f"pid {os.getpid()}, no open port",
         "cores": str(core_count()),
         "GPUs": str(ready.gpus) if ready else "not counted yet",

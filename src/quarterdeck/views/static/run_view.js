@@ -589,8 +589,8 @@ function d(n,e=null,...t){let i=document.createElement(n);for(let[r,o]of Object.
 .qd-ft-lib[open] > summary { margin-bottom: 4px; }
 .qd-ft-last { display: block; color: var(--qd-err); font-weight: 600; }
 .qd-view .qd-ft-ev { display: grid; grid-template-columns: 132px minmax(0, 1fr); gap: 4px 12px; margin: 12px 0 0; font-size: 12px; line-height: 16px; }
-.qd-view .qd-ft-ev dt { color: var(--qd-fg2); font-weight: 400; }
-.qd-view .qd-ft-ev dd { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
+.qd-view .qd-ft-ev dt { float: none; width: auto; margin: 0; color: var(--qd-fg2); font-weight: 400; }
+.qd-view .qd-ft-ev dd { float: none; width: auto; margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
 .qd-ft-acts { display: flex; gap: 8px; flex-wrap: wrap; margin-top: 12px; }
 
 @container (max-width: 759px) {
