@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from quarterdeck.public import public
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
+from quarterdeck.store.layout import CHECKPOINTS, rank_name
 from quarterdeck.store.paths import home
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _from_environment() -> Context:
         world_size=number["WORLD_SIZE"],
         attempt=number["TORCHELASTIC_RESTART_COUNT"],
     )
-    context.checkpoint = FolderCheckpoint(context.run_dir / "checkpoints" / f"rank-{context.rank}", None)
+    context.checkpoint = FolderCheckpoint(context.run_dir / CHECKPOINTS / rank_name(context.rank), None)
     return context
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from quarterdeck.metrics.buckets import LIMIT, Grid
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.metrics.series import Points
 from quarterdeck.metrics.thinned import packed
+from quarterdeck.store.layout import METRICS
 
 Row = tuple[int, float]
 
@@ -30,7 +31,7 @@ class Files:
 
     def log(self, rows: Iterable[Row], name: str = "loss", rank: int = 0, attempt: int = 0) -> None:
         layout = Layout((name,))
-        with (self.folder / file_name(attempt, rank)).open("ab") as file:
+        with (self.folder / METRICS.name(attempt, rank)).open("ab") as file:
             if (rank, attempt, layout.names) not in self._known:
                 self._known.add((rank, attempt, layout.names))
                 file.write(definition(layout, attempt, rank))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.protocol.messages import Outcome, Output
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
+from quarterdeck.store.layout import METRICS
 from quarterdeck.store.writer import Recorder
 from quarterdeck.views.run.curve_stream import Sent
 from quarterdeck.views.run.messages import (
@@ -59,7 +60,7 @@ class Run:
         """A value is its step and a tenth of its rank; a step is a millisecond."""
         layout = Layout((name,))
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / file_name(attempt, rank)).open("ab") as file:
+        with (self.folder / METRICS.name(attempt, rank)).open("ab") as file:
             if (name, rank, attempt) not in self._known:
                 self._known.add((name, rank, attempt))
                 file.write(definition(layout, attempt, rank))

@@ -26,6 +26,7 @@ from quarterdeck import files
 from quarterdeck.checkpointing import marks
 from quarterdeck.checkpointing.offers import Offers
 from quarterdeck.checkpointing.paths import step_name, step_of
+from quarterdeck.store.layout import rank_name
 
 NEWCOMERS_S = 30.0
 _WIDTH = 160
@@ -179,7 +180,7 @@ class Attempt:
         os.pwrite(self._lock, msgspec.json.encode(self._own).ljust(_WIDTH), 0)
 
     def _of(self, rank: int) -> Path:
-        return self.folder / f"rank-{rank}"
+        return self.folder / rank_name(rank)
 
 
 def attempt_in(folder: Path, answers: Path, rank: int, world_size: int) -> Attempt:

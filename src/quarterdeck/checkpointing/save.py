@@ -38,6 +38,7 @@ from quarterdeck.modes import without_inference_mode
 from quarterdeck.public import public
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import RunHeader, read_header
+from quarterdeck.store.layout import CHECKPOINTS
 
 __all__ = ["Checkpoint", "Checkpoints", "Loaded", "flush", "load_checkpoint", "save_checkpoint"]
 
@@ -244,14 +245,14 @@ def _ranks_needed(model: Any, own: bool, world_size: int) -> list[int]:
 
 
 def _place(context: Context, directory: str | os.PathLike[str] | None) -> Place:
-    return place_of(context.run_dir / "checkpoints" if directory is None else directory)
+    return place_of(context.run_dir / CHECKPOINTS if directory is None else directory)
 
 
 def _make_place(context: Context) -> None:
     """For nobody else, as all of a run. What cannot be made is told by whoever writes there; raises
     CheckpointError only where that would be somewhere else.
     """
-    place = context.run_dir / "checkpoints"
+    place = context.run_dir / CHECKPOINTS
     with suppress(OSError):
         files.make_private(context.run_dir)
         files.make_folder(context.run_dir, place.name)
@@ -266,7 +267,7 @@ def _attempt(context: Context, place: Place, rank: int, world_size: int) -> Atte
     if world_size < 2:
         return None
     key = _key(context)
-    answers = context.run_dir / "checkpoints" / SAVES / key / ANSWERS
+    answers = context.run_dir / CHECKPOINTS / SAVES / key / ANSWERS
     return attempt_in(_saves(context, place) / key, answers, rank, world_size)
 
 
@@ -284,7 +285,7 @@ def _saves(context: Context, place: Place) -> Path:
     """Beside the checkpoints, or in the run's folder where those are far away."""
     if Path(place.path).is_absolute():
         return Path(place.path) / SAVES
-    return context.run_dir / "checkpoints" / SAVES / f"{zlib.crc32(place.path.encode()):08x}"
+    return context.run_dir / CHECKPOINTS / SAVES / f"{zlib.crc32(place.path.encode()):08x}"
 
 
 def _key(context: Context) -> str:

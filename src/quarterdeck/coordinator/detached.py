@@ -27,9 +27,10 @@ from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds
 from quarterdeck.protocol.messages import Answer, KernelContext, Reach, Refused
 from quarterdeck.store import detached_socket
+from quarterdeck.store.layout import COORDINATOR_LOG
 from quarterdeck.store.owner import Keeper
 
-ERRORS = "coordinator.log"
+ERRORS = COORDINATOR_LOG
 """In the run's folder: what coordinator and zygote have to say."""
 _TAKE_LIMIT_S = 60.0
 """For the kernel to take the values of a run that has ended, if it lives."""

@@ -27,6 +27,7 @@ from quarterdeck.protocol.messages import (
 )
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import GroupEvent, LoadEvent, OutcomeEvent, RunHeader, RunState, StateEvent
+from quarterdeck.store.layout import CHECKPOINTS
 from quarterdeck.store.paths import home
 from quarterdeck.store.results import write_result
 from quarterdeck.store.writer import Recorder
@@ -75,7 +76,7 @@ class RunRecord:
 
     def saving(self) -> bool:
         """Whether a rank is writing a checkpoint of the run."""
-        return bool(place_of(self.folder / "checkpoints").in_the_making())
+        return bool(place_of(self.folder / CHECKPOINTS).in_the_making())
 
     @property
     def notice(self) -> str:
@@ -129,7 +130,7 @@ class RunRecord:
 
     async def tidy_up(self) -> None:
         """All ranks have ended: what they have left among the run's checkpoints, from another thread."""
-        folder = self.folder / "checkpoints"
+        folder = self.folder / CHECKPOINTS
         if ended.has_traces(folder):
             await asyncio.to_thread(ended.tidy_up, folder)
 

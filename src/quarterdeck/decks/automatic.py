@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck import files
+from quarterdeck.store.layout import DECK_FIELDS
 
 TIMELINE, SOURCE, ENVIRONMENT = "Timeline", "Source Code", "Environment"
 INPUT, OUTPUT = "Input", "Output"
 FIELDS = (TIMELINE, SOURCE, ENVIRONMENT, INPUT, OUTPUT)
 """Those before `INPUT` are made by the reader, of what the run store has anyway."""
 _ALIASES = {"Dependencies": ENVIRONMENT}
-_FILE = ("decks", "fields.json")
 _READ_BYTES = 1 << 16
 
 
@@ -34,13 +34,13 @@ def keep_fields(run_folder: Path, fields: tuple[str, ...]) -> None:
     if fields == FIELDS:
         return
     files.make_private(run_folder)
-    files.make_folder(run_folder, *_FILE[:-1])
-    files.write(run_folder, *_FILE, content=json.dumps(fields).encode())
+    files.make_folder(run_folder, *DECK_FIELDS[:-1])
+    files.write(run_folder, *DECK_FIELDS, content=json.dumps(fields).encode())
 
 
 def kept_fields(run_folder: Path) -> tuple[str, ...]:
     """Of a run; all, if it says nothing."""
     try:
-        return chosen(json.loads(files.read(run_folder, *_FILE, limit_bytes=_READ_BYTES)))
+        return chosen(json.loads(files.read(run_folder, *DECK_FIELDS, limit_bytes=_READ_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):
         return FIELDS

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck import files
+from quarterdeck.store.layout import deck_folder
 
 LIMIT_BYTES = 10_000_000
 """Of all parts of a deck."""
@@ -66,7 +67,7 @@ class Body:
 
 def place_of(attempt: int, rank: int) -> tuple[str, ...]:
     """Of a rank's decks, in the run's folder."""
-    return "decks", f"attempt-{attempt}", f"rank-{rank}"
+    return deck_folder(attempt, rank)
 
 
 def folder_of(run_folder: Path, attempt: int, rank: int) -> Path:

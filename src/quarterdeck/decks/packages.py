@@ -16,8 +16,8 @@ from pathlib import Path
 
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
+from quarterdeck.store.layout import PACKAGES
 
-_FILE = ("decks", "packages.json")
 _READ_BYTES = 4 << 20
 _FOLDER = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
@@ -25,18 +25,18 @@ _FOLDER = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|e
 def keep_packages(context: Context) -> None:
     """Once for a run; never raises OSError: a deck without its packages is no reason to stop."""
     run_folder = context.run_dir
-    if context.rank != 0 or context.run_id == LOCAL or files.size_of(run_folder, *_FILE) is not None:
+    if context.rank != 0 or context.run_id == LOCAL or files.size_of(run_folder, *PACKAGES) is not None:
         return
     with suppress(OSError):
         files.make_private(run_folder)
-        files.make_folder(run_folder, *_FILE[:-1])
-        files.write(run_folder, *_FILE, content=_listed())
+        files.make_folder(run_folder, *PACKAGES[:-1])
+        files.write(run_folder, *PACKAGES, content=_listed())
 
 
 def kept_packages(run_folder: Path) -> dict[str, str]:
     """Version by name; empty if nobody has kept them."""
     try:
-        found = json.loads(files.read(run_folder, *_FILE, limit_bytes=_READ_BYTES))
+        found = json.loads(files.read(run_folder, *PACKAGES, limit_bytes=_READ_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quarterdeck.store.format import (
-    EVENTS,
     TERMINAL,
     Event,
     GroupEvent,
@@ -20,8 +19,9 @@ from quarterdeck.store.format import (
     decode_event,
     read_header,
 )
+from quarterdeck.store.layout import EVENTS, SPANS
 from quarterdeck.store.lines import Lines, TooLong
-from quarterdeck.store.spans import Span, span_files, spans_in
+from quarterdeck.store.spans import Span, spans_in
 
 START_UP, FIRST_STEP, RUNNING = "start-up", "first step", "running"
 MOST = 100_000
@@ -70,7 +70,7 @@ def read_phases(folder: Path) -> Phases:
     now = ended or time.time_ns()
     found = Phases(live=not ended, end_unix_ns=now)
     files: dict[int, dict[int, Path]] = {}
-    for number, rank, path in span_files(folder):
+    for number, rank, path in SPANS.all_in(folder):
         files.setdefault(number, {})[rank] = path
     stops = _stops(attempts, now)
     for number, attempt in sorted(attempts.items()):

@@ -4,15 +4,13 @@ by the kernel's half of the view, and by `run.decks`.
 
 from __future__ import annotations
 
-import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from quarterdeck import files
-from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
 from quarterdeck.decks import automatic
 from quarterdeck.decks.environment import environment, has_source, source
 from quarterdeck.decks.file import SUFFIX, Body, Label, read_body, read_label
@@ -20,11 +18,8 @@ from quarterdeck.decks.page import merged, page, whole
 from quarterdeck.decks.phases import read_phases
 from quarterdeck.decks.render.html import note
 from quarterdeck.decks.timeline import drawn
-from quarterdeck.store.format import EVENTS, HEADER
-from quarterdeck.store.spans import span_files
+from quarterdeck.store.layout import DECKS, EVENTS, HEADER, SPANS, attempt_of, rank_of
 
-_ATTEMPT = re.compile(f"attempt-{ATTEMPT_DIGITS}")
-_RANK = re.compile(f"rank-{RANK_DIGITS}")
 _MOST = 20_000
 """Files of a run's decks."""
 
@@ -111,14 +106,14 @@ class StoredDecks:
 
     def _all(self, attempt: int | None) -> Iterator[tuple[int, _File]]:
         """The latest attempt's first."""
-        for number, one in reversed(self._numbered(("decks",), _ATTEMPT)):
+        for number, one in reversed(self._numbered((DECKS,), attempt_of)):
             if attempt is None or number == attempt:
-                for rank, place in self._numbered(one, _RANK):
+                for rank, place in self._numbered(one, rank_of):
                     yield from ((rank, file) for file in self._in(place))
 
-    def _numbered(self, place: Names, pattern: re.Pattern[str]) -> list[tuple[int, Names]]:
-        matches = map(pattern.fullmatch, files.names_in(self.folder, *place))
-        return sorted((int(match[1]), (*place, match[0])) for match in matches if match)
+    def _numbered(self, place: Names, number: Callable[[str], int | None]) -> list[tuple[int, Names]]:
+        known = ((number(name), name) for name in files.names_in(self.folder, *place))
+        return sorted((at, (*place, name)) for at, name in known if at is not None)
 
     def _in(self, place: Names) -> Iterator[_File]:
         for name, status in files.regular_in(self.folder, *place):
@@ -162,7 +157,7 @@ class StoredDecks:
             return None
         names = [HEADER]
         if name == automatic.TIMELINE:
-            names = [EVENTS, *(path.name for _, _, path in span_files(self.folder))]
+            names = [EVENTS, *(path.name for _, _, path in SPANS.all_in(self.folder))]
         stamps = [stamp for name in names if (stamp := self._stamp(name)) is not None]
         if not stamps or (name == automatic.SOURCE and not self._has_source()):
             return None

@@ -17,7 +17,7 @@ from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import is_url, place_of
 from quarterdeck.errors import UsageError
 from quarterdeck.protocol.messages import KernelContext, Parent
-from quarterdeck.store.format import HEADER
+from quarterdeck.store.layout import CHECKPOINTS, HEADER, attempt_of, rank_of
 from quarterdeck.store.paths import home, homes
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs
 
@@ -53,7 +53,7 @@ def parent_of(which: Any, wanted: Wanted) -> Parent:
     runs = _runs(context) if isinstance(place, str) else []
     found = [run for run in runs if text in (run.run_id, run.header.name, run.header.title)]
     if found:  # one that died before its first checkpoint is no obstacle
-        return _of_run(next((run for run in found if has_checkpoint(run.folder / "checkpoints")), found[0]))
+        return _of_run(next((run for run in found if has_checkpoint(run.folder / CHECKPOINTS)), found[0]))
     path = Path(context.cwd) / os.path.expanduser(text)
     if path.exists():
         return _of_path(path.resolve())
@@ -62,7 +62,7 @@ def parent_of(which: Any, wanted: Wanted) -> Parent:
 
 def _latest(wanted: Wanted, runs: Sequence[StoredRun]) -> Parent:
     like = [run for run in runs if run.header.notebook == wanted.context.notebook and _is_like(run, wanted)]
-    found = next((run for run in like if has_checkpoint(run.folder / "checkpoints")), None)
+    found = next((run for run in like if has_checkpoint(run.folder / CHECKPOINTS)), None)
     if found is not None:
         return _of_run(found)
     called = wanted.name or wanted.title
@@ -85,7 +85,7 @@ def _is_like(run: StoredRun, wanted: Wanted) -> bool:
 
 
 def _of_run(run: StoredRun) -> Parent:
-    checkpoints = run.folder / "checkpoints"
+    checkpoints = run.folder / CHECKPOINTS
     if not has_checkpoint(checkpoints):
         hint = "`qd.save_checkpoint` and `qd.current().checkpoint` keep some, for the next time."
         raise UsageError(f"{run.run_id} has no checkpoint to resume from: it {run.state}.", hint)
@@ -112,8 +112,10 @@ def has_checkpoint(folder: Path) -> bool:
     steps = sorted((name for name in place.names() if step_of(name) is not None), reverse=True)
     if any(Checkpoint(place, name).valid for name in steps):
         return True
-    own = [folder, *(path for path in _entries(folder) if path.name.startswith("attempt-"))]
-    ranks = [path for one in own for path in _entries(one) if "rank-" in path.name and path.is_dir()]
+    own = [folder, *(path for path in _entries(folder) if attempt_of(path.name) is not None)]
+    ranks = [
+        path for one in own for path in _entries(one) if rank_of(path.name) is not None and path.is_dir()
+    ]
     return any(any(_entries(rank)) for rank in ranks)
 
 
@@ -124,7 +126,7 @@ def _is_checkpoint(path: Path) -> bool:
         return Checkpoint(place_of(path.parent), path.name).valid
     if any(entry.name.endswith(_FILES) for entry in _entries(path)):
         return True
-    return path.name.startswith("rank-") and any(_entries(path))
+    return rank_of(path.name) is not None and any(_entries(path))
 
 
 def _what_it_is(path: Path) -> str:
@@ -145,7 +147,7 @@ def _runs(context: KernelContext) -> list[StoredRun]:
 
 def _near(text: str, runs: Sequence[StoredRun]) -> str:
     """A hint: runs with a checkpoint, those of a similar name first."""
-    able = [run for run in runs[:100] if has_checkpoint(run.folder / "checkpoints")]
+    able = [run for run in runs[:100] if has_checkpoint(run.folder / CHECKPOINTS)]
     names = list(dict.fromkeys(run.header.name or run.run_id for run in able))
     near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
     return f"Runs with a checkpoint: {', '.join(near)}." if near else "No run in this store has a checkpoint."

@@ -20,7 +20,8 @@ from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.messages import Finished, Outcome
 from quarterdeck.public import public
-from quarterdeck.store.format import HEADER, TERMINAL
+from quarterdeck.store.format import TERMINAL
+from quarterdeck.store.layout import HEADER
 from quarterdeck.store.reader import LOG_BYTES, StoredRun, delete
 from quarterdeck.store.resume_chain import parent_of
 from quarterdeck.views.cell.run_output import RunDisplay, in_thread

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import struct
 import sys
 import time
@@ -23,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quarterdeck import files
-from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
 from quarterdeck.context import Context
+from quarterdeck.store.layout import ARRIVALS
 
 MARK = b"qdarr\x01\0\0"
 CAPACITY = 16_384
@@ -36,7 +35,6 @@ _WORDS = _RECORD.size // 8
 _NOT = bytes(range(255, -1, -1))
 _START = 64
 _SEQ_BITS = 39
-_FILE = re.compile(rf"arrivals-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
 
 
 class Entry(NamedTuple):
@@ -83,7 +81,7 @@ class ArrivalFile:
         self._world_size = context.world_size
         self._last_ns = self._since_ns = since_ns
         self._count = 0
-        self._descriptor = files.create(context.run_dir, arrivals_name(context.attempt, context.rank))
+        self._descriptor = files.create(context.run_dir, ARRIVALS.name(context.attempt, context.rank))
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -116,16 +114,6 @@ class ArrivalFile:
 def key_of(entry: Entry) -> int:
     group = zlib.crc32("\0".join(entry.process_group).encode()) & 0xFFFFFF
     return group << _SEQ_BITS | entry.collective_seq_id & (1 << _SEQ_BITS) - 1
-
-
-def arrivals_name(attempt: int, rank: int) -> str:
-    return f"arrivals-attempt-{attempt}-rank-{rank}.bin"
-
-
-def attempt_and_rank(name: str) -> tuple[int, int] | None:
-    """None for another kind of file."""
-    found = _FILE.fullmatch(name)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 class Arrivals:

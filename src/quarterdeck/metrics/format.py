@@ -20,13 +20,10 @@ or a crash; reading goes on at the next "qd", 1 that begins a whole record.
 from __future__ import annotations
 
 import json
-import re
 import struct
 import zlib
 from hashlib import blake2b
 from typing import NamedTuple
-
-from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS
 
 FORMAT = 1
 MARK = b"qd" + bytes([FORMAT])
@@ -36,19 +33,8 @@ NAMES_LIMIT_BYTES = 1 << 24
 """Of the JSON. A length beyond it is garbage, not a record to wait for."""
 
 _HEAD = struct.Struct("<8sqII")
-_FILE = re.compile(rf"metrics-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
 _NAMES_LIMIT = 100_000
 """Of one call."""
-
-
-def file_name(attempt: int, rank: int) -> str:
-    return f"metrics-attempt-{attempt}-rank-{rank}.bin"
-
-
-def attempt_and_rank(name: str) -> tuple[int, int] | None:
-    """None for a file that is not one of metrics."""
-    found = _FILE.fullmatch(name)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 class Layout:

@@ -8,7 +8,6 @@ are theirs alone, and are not shown.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from quarterdeck import files
-from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, Count, UnixNs
+from quarterdeck.bounds import Count, UnixNs
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.public import public
+from quarterdeck.store.layout import PROGRESS
 from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.slot_file import Slots, read_slots
 
@@ -32,7 +32,6 @@ SLOTS = 8
 """Loops within loops beyond that are not shown."""
 _SLOT_BYTES = 1024
 _DESC_CHARS = 120
-_FILE = re.compile(rf"progress-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.bin")
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -82,10 +81,6 @@ def _iterate(iterable: Iterable[T], desc: str, total: int | None) -> Iterator[T]
                 due = loop.due_s
     finally:
         loop.close(n)
-
-
-def progress_name(attempt: int, rank: int) -> str:
-    return f"progress-attempt-{attempt}-rank-{rank}.bin"
 
 
 class Loop:
@@ -152,7 +147,7 @@ class _Board:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.path = context.run_dir / progress_name(context.attempt, context.rank)
+        self.path = context.run_dir / PROGRESS.name(context.attempt, context.rank)
         self.lock = threading.RLock()
         self.open: list[Loop] = []
         self.second_ns: int | None = None
@@ -246,7 +241,7 @@ def finish() -> None:
 
 
 def _path(context: Context) -> Path:
-    return context.run_dir / progress_name(context.attempt, context.rank)
+    return context.run_dir / PROGRESS.name(context.attempt, context.rank)
 
 
 def _board_of(context: Context) -> _Board:
@@ -274,14 +269,8 @@ os.register_at_fork(after_in_child=_in_child)
 
 def read_progress(folder: Path, attempt: int) -> dict[int, list[Bar]]:
     """By rank, the outermost loop first. Never raises OSError."""
-    found: dict[int, list[Bar]] = {}
-    for name in files.names_in(folder):
-        known = _FILE.fullmatch(name)
-        if known and int(known[1]) == attempt:
-            bars = _bars(folder / name)
-            if bars:
-                found[int(known[2])] = bars
-    return dict(sorted(found.items()))
+    found = {rank: _bars(path) for number, rank, path in PROGRESS.all_in(folder) if number == attempt}
+    return {rank: bars for rank, bars in found.items() if bars}
 
 
 def _bars(path: Path) -> list[Bar]:

@@ -18,10 +18,10 @@ from quarterdeck.metrics.format import (
     NAMES,
     WORD,
     Layout,
-    attempt_and_rank,
     length_of_names,
     read_definition,
 )
+from quarterdeck.store.layout import METRICS
 
 Bytes = mmap.mmap | bytes
 
@@ -84,7 +84,7 @@ class MetricFile:
     """One rank's metrics of one attempt, as of the last `refresh`. ValueError for a file of another name."""
 
     def __init__(self, path: Path) -> None:
-        known = attempt_and_rank(path.name)
+        known = METRICS.read(path.name)
         if known is None:
             raise ValueError(f"{path} is not a file of metrics")
         self.path = path

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import MetricFile
+from quarterdeck.store.layout import METRICS
 
 _ALL = 1 << 63
 
@@ -26,7 +26,7 @@ class Link:
     def grown(self) -> Iterator[MetricFile]:
         """Files that are not as long as they were. Without any it costs a few calls of stat."""
         try:
-            entries = [entry for entry in os.scandir(self.folder) if attempt_and_rank(entry.name)]
+            entries = [entry for entry in os.scandir(self.folder) if METRICS.read(entry.name)]
             sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
         except OSError:
             return

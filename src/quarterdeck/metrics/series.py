@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from quarterdeck import files
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics import table
-from quarterdeck.metrics.format import attempt_and_rank
 from quarterdeck.metrics.reader import Columns, Effort, Last, MetricFile, last_values
 from quarterdeck.metrics.thinning import or_nan
 from quarterdeck.public import public
 from quarterdeck.store.format import RunHeader
+from quarterdeck.store.layout import METRICS
 from quarterdeck.store.resume_chain import ancestors
 
 if TYPE_CHECKING:
@@ -340,8 +340,8 @@ def last_of_run(folder: Path) -> dict[str, float]:
     """
     latest: dict[tuple[str, int], Last] = {}
     effort = Effort(_LOOKED_AT_BYTES)
-    for path in sorted(_files(folder), key=lambda path: attempt_and_rank(path.name) or (0, 0))[-_LOOKED_AT:]:
-        _, rank = attempt_and_rank(path.name) or (0, 0)
+    for path in sorted(_files(folder), key=lambda path: METRICS.read(path.name) or (0, 0))[-_LOOKED_AT:]:
+        _, rank = METRICS.read(path.name) or (0, 0)
         latest |= {(name, rank): last for name, last in last_values(path, effort).items()}
     by_name: dict[str, list[float]] = {}
     for (name, _), last in sorted(latest.items()):
@@ -350,7 +350,7 @@ def last_of_run(folder: Path) -> dict[str, float]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [folder / name for name in files.names_in(folder) if attempt_and_rank(name)]
+    return [folder / name for name in files.names_in(folder) if METRICS.read(name)]
 
 
 def _below(limit: int | None, points: Points) -> Points | None:

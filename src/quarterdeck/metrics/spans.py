@@ -17,8 +17,9 @@ from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.public import public
 from quarterdeck.store.append_file import Appender
+from quarterdeck.store.layout import SPANS
 from quarterdeck.store.paths import keep_out_of_git
-from quarterdeck.store.spans import Span, spans_name
+from quarterdeck.store.spans import Span
 
 __all__ = ["SpanFile", "span"]
 
@@ -32,7 +33,7 @@ class SpanFile:
     """A rank's spans. What cannot be written is lost: a time axis must not end a run."""
 
     def __init__(self, context: Context) -> None:
-        self.path = context.run_dir / spans_name(context.attempt, context.rank)
+        self.path = context.run_dir / SPANS.name(context.attempt, context.rank)
         self._local = context.run_id == LOCAL
         self._appender = Appender(self.path)
         self._made = False
@@ -100,7 +101,7 @@ def _book_of(context: Context) -> _Book:
     """The same one where only the context is another: `spawn_helper` makes its own for the same run."""
     global _book
     with _book_lock:
-        path = context.run_dir / spans_name(context.attempt, context.rank)
+        path = context.run_dir / SPANS.name(context.attempt, context.rank)
         if _book is None or _book.file.path != path:
             _book = _Book(context)
         return _book

@@ -20,11 +20,10 @@ from statistics import median
 from typing import NamedTuple
 
 from quarterdeck import files
-from quarterdeck.metrics.collectives import ArrivalReader, arrivals_name
-from quarterdeck.metrics.collectives import attempt_and_rank as arrivals_of
-from quarterdeck.metrics.format import attempt_and_rank, file_name
+from quarterdeck.metrics.collectives import ArrivalReader
 from quarterdeck.metrics.progress import read_progress
 from quarterdeck.metrics.reader import MetricFile
+from quarterdeck.store.layout import ARRIVALS, METRICS
 
 STEPS = 20
 SLOWER = 1.15
@@ -103,11 +102,11 @@ class Paces:
             return
         self._names = names
         for name in names:
-            known, arrivals = attempt_and_rank(name), arrivals_of(name)
+            known, arrivals = METRICS.read(name), ARRIVALS.read(name)
             if known and known[0] == self._attempt and known[1] not in self._logged:
-                self._logged[known[1]] = _Logged(self._folder / file_name(*known))
+                self._logged[known[1]] = _Logged(self._folder / METRICS.name(*known))
             if arrivals and arrivals[0] == self._attempt:
-                self._waits.add(arrivals[1], self._folder / arrivals_name(*arrivals))
+                self._waits.add(arrivals[1], self._folder / ARRIVALS.name(*arrivals))
 
     def _refresh_loops(self) -> None:
         for rank, bars in read_progress(self._folder, self._attempt).items():

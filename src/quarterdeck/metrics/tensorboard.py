@@ -15,6 +15,7 @@ from quarterdeck.context import Context
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics.reader import Columns, MetricFile
 from quarterdeck.metrics.writer import path_of
+from quarterdeck.store.layout import rank_name
 
 
 def event_folder(directory: str) -> str:
@@ -28,7 +29,7 @@ class EventFiles:
     """Of one rank and attempt. Nothing is made before the first value; no method raises."""
 
     def __init__(self, context: Context, directory: str) -> None:
-        self.folder = Path(directory) / context.run_dir.name / f"rank-{context.rank}"
+        self.folder = Path(directory) / context.run_dir.name / rank_name(context.rank)
         self._file = MetricFile(path_of(context))
         self._writer: Any = None
         self._broken = False

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.format import Layout, definition
+from quarterdeck.store.layout import METRICS
 from quarterdeck.store.paths import keep_out_of_git
 
 
 def path_of(context: Context) -> Path:
-    return context.run_dir / file_name(context.attempt, context.rank)
+    return context.run_dir / METRICS.name(context.attempt, context.rank)
 
 
 class Writer:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from quarterdeck.store.format import HEADER, RunState
+from quarterdeck.store.format import RunState
+from quarterdeck.store.layout import HEADER
 
 _DELETED = ".deleted-"
 

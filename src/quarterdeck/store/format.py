@@ -15,12 +15,11 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.bounds import Attempt, Count, LoadedStep, Rank, UnixNs, WorldSize
 from quarterdeck.protocol.messages import Outcome
+from quarterdeck.store.layout import HEADER
 from quarterdeck.store.owner import Keeper
 
 __all__ = [
-    "EVENTS",
     "FORMAT",
-    "HEADER",
     "TERMINAL",
     "Event",
     "GroupEvent",
@@ -33,14 +32,10 @@ __all__ = [
     "decode_event",
     "decode_header",
     "encode",
-    "log_name",
     "read_header",
-    "result_name",
 ]
 
 FORMAT = 1
-HEADER = "run.json"
-EVENTS = "events.jsonl"
 
 RunState = Literal["queued", "starting", "running", "restarting", "succeeded", "failed", "stopped", "lost"]
 TERMINAL: frozenset[RunState] = frozenset(("succeeded", "failed", "stopped", "lost"))
@@ -50,14 +45,6 @@ _HEADER_BYTES = 64 << 20
 """Of `run.json`, which holds the code of its cell."""
 
 T = TypeVar("T")
-
-
-def log_name(rank: int) -> str:
-    return f"rank-{rank}.log"
-
-
-def result_name(attempt: int, rank: int) -> str:
-    return f"attempt-{attempt}-rank-{rank}.result"
 
 
 class RunHeader(msgspec.Struct):

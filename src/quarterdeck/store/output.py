@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from quarterdeck import files
-from quarterdeck.bounds import RANK_DIGITS
 from quarterdeck.store.append_file import Appender
-from quarterdeck.store.format import log_name
-
-OUTPUT = "output.bin"
+from quarterdeck.store.layout import OUTPUT, log_name, rank_of_log
 
 Stream = Literal["stdout", "stderr", "result"]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "result")
@@ -40,7 +36,6 @@ _MOST_BACK_BYTES = 16 << 20
 _AT_ONCE_BYTES = 64 << 20
 """Of text that one `read` takes; the next one goes on there."""
 _OPEN_LOGS = 256
-_LOG = re.compile(rf"rank-{RANK_DIGITS}\.log")
 
 
 class OutputIndex:
@@ -200,8 +195,9 @@ class OutputReader:
         sizes: dict[int, int] = {}
         try:
             for entry in os.scandir(self._folder):
-                if (known := _LOG.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
-                    sizes[int(known[1])] = entry.stat(follow_symlinks=False).st_size
+                rank = rank_of_log(entry.name)
+                if rank is not None and entry.is_file(follow_symlinks=False):
+                    sizes[rank] = entry.stat(follow_symlinks=False).st_size
         except OSError:
             pass
         return sizes

@@ -16,17 +16,15 @@ from quarterdeck.public import public
 from quarterdeck.store import detached_socket
 from quarterdeck.store.delete import delete, folder_bytes
 from quarterdeck.store.format import (
-    EVENTS,
     OutcomeEvent,
     RunHeader,
     RunState,
     StateEvent,
     decode_event,
     encode,
-    log_name,
     read_header,
-    result_name,
 )
+from quarterdeck.store.layout import EVENTS, RESULT, log_name
 from quarterdeck.store.lines import Lines, TooLong
 from quarterdeck.store.state import Timeline
 
@@ -198,7 +196,7 @@ class StoredRun:
 
     def result_path(self, rank: int, attempt: int | None = None) -> Path:
         """For `results.read_result`. The file is there if the rank's outcome says `kept`."""
-        return self.folder / result_name(self.attempt if attempt is None else attempt, rank)
+        return self.folder / RESULT.name(self.attempt if attempt is None else attempt, rank)
 
     @property
     def attempts(self) -> list[int]:

@@ -7,7 +7,6 @@ start and depth the later one counts. One that stays null was cut off: its proce
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Annotated
 
 import msgspec
 
-from quarterdeck import files
-from quarterdeck.bounds import ATTEMPT_DIGITS, RANK_DIGITS, UnixNs
+from quarterdeck.bounds import UnixNs
+from quarterdeck.store.layout import SPANS
 from quarterdeck.store.lines import Lines, TooLong
 
-_FILE = re.compile(rf"spans-attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}\.jsonl")
 _LINES = 200_000
 """Of a file; a rank keeps 10,000 spans of an attempt."""
 
@@ -32,19 +30,9 @@ class Span(msgspec.Struct, frozen=True):
     """Number of spans of the same thread around it."""
 
 
-def spans_name(attempt: int, rank: int) -> str:
-    return f"spans-attempt-{attempt}-rank-{rank}.jsonl"
-
-
-def span_files(folder: Path) -> list[tuple[int, int, Path]]:
-    """(attempt, rank, path). Never raises OSError."""
-    found = (_FILE.fullmatch(name) for name in files.names_in(folder))
-    return sorted((int(known[1]), int(known[2]), folder / known[0]) for known in found if known)
-
-
 def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
     """By rank; each as `spans_in` gives them."""
-    return {rank: spans_in(path) for number, rank, path in span_files(folder) if number == attempt}
+    return {rank: spans_in(path) for number, rank, path in SPANS.all_in(folder) if number == attempt}
 
 
 def spans_in(path: Path) -> list[Span]:

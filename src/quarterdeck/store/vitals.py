@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from quarterdeck.bounds import Count, Rank, UnixNs
+from quarterdeck.store.layout import VITALS
 from quarterdeck.store.slot_file import Slots, read_slots
 
-VITALS = "vitals.bin"
 _SLOT_BYTES = 512
 
 

@@ -21,7 +21,8 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.protocol.messages import Output
 from quarterdeck.store.append_file import Appender
-from quarterdeck.store.format import EVENTS, HEADER, Event, RunHeader, encode, log_name, result_name
+from quarterdeck.store.format import Event, RunHeader, encode
+from quarterdeck.store.layout import EVENTS, HEADER, RESULT, log_name
 from quarterdeck.store.output import OutputIndex
 from quarterdeck.store.owner import Keeper
 from quarterdeck.store.paths import fallback, keep_out_of_git
@@ -107,7 +108,7 @@ class Recorder:
 
     def result_path(self, attempt: int, rank: int) -> Path:
         self.open()
-        return self.folder / result_name(attempt, rank)
+        return self.folder / RESULT.name(attempt, rank)
 
     def close(self) -> None:
         for file in self._files.values():

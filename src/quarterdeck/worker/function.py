@@ -13,6 +13,7 @@ from quarterdeck.decks.arguments import choose
 from quarterdeck.errors import KEPT_CHARS, NO_TEXT
 from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
+from quarterdeck.store.layout import raw_folder
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
 from quarterdeck.transfer.pickler import dumps, load_function, loads
 from quarterdeck.transfer.shared_buffers import map_buffers, pack
@@ -62,7 +63,7 @@ def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> Elastic
     kwargs = loads(call.kwargs.data, buffers(call.kwargs), shell.user_ns)
     context = current()
     choose(context, call.deck_fields)
-    raw = str(context.run_dir / "raw" / f"rank-{context.rank}")
+    raw = str(raw_folder(context.run_dir, context.rank))
     with receiving(shell.user_ns, None, buffers(call.function)):
         return spawn_helper(call.function.data, raw, None, None, kwargs)
 

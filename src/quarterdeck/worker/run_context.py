@@ -10,6 +10,7 @@ from pathlib import Path
 from quarterdeck.context import Context, Resumption
 from quarterdeck.protocol.messages import CallFunction, RunCell, RunPlace
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint, holds_some
+from quarterdeck.store.layout import attempts_in, own_checkpoints, rank_name
 
 
 def context_of(work: RunCell | CallFunction, rank: int, world_size: int) -> Context:
@@ -39,13 +40,12 @@ def _checkpoint(place: RunPlace, rank: int, resumption: Resumption | None) -> Fo
     """It reads what this rank saved last before this attempt: in this run, else in the one it continues. If
     all that it was to continue is gone, reading says so.
     """
-    own = f"rank-{rank}"
-    folder = Path(place.folder) / "checkpoints"
-    target = folder / f"attempt-{place.attempt}" / own
-    sources = [folder / f"attempt-{attempt}" / own for attempt in reversed(range(place.attempt))]
+    folder = Path(place.folder)
+    target = own_checkpoints(folder, place.attempt, rank)
+    sources = [own_checkpoints(folder, attempt, rank) for attempt in reversed(range(place.attempt))]
     if resumption is None:
         return FolderCheckpoint(target, next(filter(holds_some, sources), None))
-    sources += _inherited(resumption.source, own)
+    sources += _inherited(resumption.source, rank_name(rank))
     gone = None if resumption.source.exists() else resumption.source
     checkpoint = FolderCheckpoint(target, next(filter(holds_some, sources), gone))
     checkpoint.on_restore = lambda: resumption.loaded(-1)
@@ -54,8 +54,7 @@ def _checkpoint(place: RunPlace, rank: int, resumption: Resumption | None) -> Fo
 
 def _inherited(resume: Path, own: str) -> Iterator[Path]:
     """Of a folder of checkpoints, of one attempt's, or of one rank's."""
-    attempts = [path for path in resume.glob("attempt-*") if path.name[8:].isdigit()]
-    for attempt in sorted(attempts, key=lambda path: -int(path.name[8:])):
+    for attempt in attempts_in(resume):
         yield attempt / own
     yield resume / own
     if resume.name == own:

@@ -18,7 +18,8 @@ import pytest
 
 from quarterdeck.agent import gpus, processes
 from quarterdeck.agent.vitals import Sampler, sampled
-from quarterdeck.store.vitals import VITALS, Vitals, read_vitals, write_vitals
+from quarterdeck.store.layout import VITALS
+from quarterdeck.store.vitals import Vitals, read_vitals, write_vitals
 
 
 @dataclass

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from quarterdeck.metrics.buckets import LIMIT
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.thinned import ThinnedMetrics, packed
+from quarterdeck.store.layout import METRICS
 from support.metric_files import Files, check_line, points
 
 
@@ -246,7 +247,7 @@ def test_what_is_not_a_number_is_told_with_its_step(files: Files) -> None:
 def test_a_file_that_begins_anew_is_read_anew(files: Files) -> None:
     files.log([(step, 1.0) for step in range(50)])
     metrics = live(files.folder)
-    (files.folder / file_name(0, 0)).unlink()
+    (files.folder / METRICS.name(0, 0)).unlink()
     again = Files(files.folder)
     again.log([(7, 3.0)])
     metrics.refresh()
@@ -259,7 +260,7 @@ def test_a_million_values_are_taken_in_less_than_a_second(files: Files) -> None:
     names = ("loss", "acc")
     layout = Layout(names)
     for rank in range(8):
-        with (files.folder / file_name(0, rank)).open("wb") as file:
+        with (files.folder / METRICS.name(0, rank)).open("wb") as file:
             file.write(definition(layout, 0, rank))
             file.write(b"".join(layout.pack(layout.id, t, t, 1.0, 2.0, ~t) for t in range(62_500)))
     metrics = ThinnedMetrics(files.folder)

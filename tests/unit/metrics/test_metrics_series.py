@@ -13,10 +13,11 @@ import pytest
 from quarterdeck.context import Context
 from quarterdeck.errors import UsageError
 from quarterdeck.metrics import reader
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.metrics.reader import MetricFile, last_values
 from quarterdeck.metrics.series import Metrics, last_of_run
 from quarterdeck.metrics.writer import Writer
+from quarterdeck.store.layout import METRICS
 
 READ_S = 20.0
 
@@ -80,7 +81,7 @@ def test_byte_by_byte(tmp_path: Path) -> None:
         layout = layouts[step % 3]
         whole += _record(layout, step, *map(float, range(len(layout.names))))
         ends.append(len(whole))
-    path = tmp_path / file_name(0, 0)
+    path = tmp_path / METRICS.name(0, 0)
     file = MetricFile(path)
     for place in range(len(whole)):
         with path.open("ab") as out:
@@ -109,7 +110,7 @@ def test_torn_records_cost_only_themselves(tmp_path: Path, seed: int) -> None:
         if cut is None and layout.id in known:
             expected.append(step)
     data = b"".join([*parts, definition(layouts[0], 0, 0), _record(layouts[0], 1000, 0.5)])
-    path = tmp_path / file_name(0, 0)
+    path = tmp_path / METRICS.name(0, 0)
     path.write_bytes(data)
     assert _steps(path) == [*expected, 1000]
     path.unlink()
@@ -126,7 +127,7 @@ def test_torn_records_cost_only_themselves(tmp_path: Path, seed: int) -> None:
 
 def test_a_torn_end_is_not_waited_for_when_something_whole_follows(tmp_path: Path) -> None:
     wide, narrow = Layout(tuple("abcdefgh")), Layout(("x",))
-    path = tmp_path / file_name(0, 0)
+    path = tmp_path / METRICS.name(0, 0)
     names = definition(wide, 0, 0) + definition(narrow, 0, 0)
     path.write_bytes(names + _record(wide, 1, *range(8))[:16] + _record(narrow, 2, 1.0))
     assert _steps(path) == [2]
@@ -134,7 +135,7 @@ def test_a_torn_end_is_not_waited_for_when_something_whole_follows(tmp_path: Pat
 
 @pytest.mark.parametrize("garbage", [b"\0" * 30_000, b"qd\x01" * 1000, os.urandom(30_000), b"qd\x02" * 9])
 def test_garbage(tmp_path: Path, garbage: bytes) -> None:
-    path = tmp_path / file_name(0, 0)
+    path = tmp_path / METRICS.name(0, 0)
     layout = Layout(("x",))
     path.write_bytes(garbage)
     file = MetricFile(path)
@@ -274,7 +275,7 @@ def test_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layouts", [1, 2])
 def test_a_million_points(tmp_path: Path, layouts: int) -> None:
     kinds = [Layout(("loss", "acc")), Layout(("lr",))][:layouts]
-    with (tmp_path / file_name(0, 0)).open("wb") as out:
+    with (tmp_path / METRICS.name(0, 0)).open("wb") as out:
         out.write(b"".join(definition(layout, 0, 0) for layout in kinds))
         for step in range(1_000_000 // (layouts + 1)):
             out.write(b"".join(_record(layout, step, *(0.5 for _ in layout.names)) for layout in kinds))
@@ -286,7 +287,7 @@ def test_a_million_points(tmp_path: Path, layouts: int) -> None:
 
 def test_last_values_come_from_the_end(tmp_path: Path) -> None:
     """Of 50 MB: also what was logged rarely, as long as its name came early."""
-    path = tmp_path / file_name(0, 0)
+    path = tmp_path / METRICS.name(0, 0)
     train, val = Layout(("loss",)), Layout(("val/acc",))
     block = b"".join(_record(train, step, 0.5) for step in range(1000))
     with path.open("wb") as out:

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.context import Context, working_for
-from quarterdeck.metrics.progress import Bar, finish, progress, progress_name, read_progress
+from quarterdeck.metrics.progress import Bar, finish, progress, read_progress
 from quarterdeck.metrics.spans import LIMIT, span
+from quarterdeck.store.layout import PROGRESS, SPANS
 from quarterdeck.store.slot_file import Slots, read_slots
-from quarterdeck.store.spans import Span, read_spans, spans_name
+from quarterdeck.store.spans import Span, read_spans
 from support.notebook import in_child
 
 
@@ -142,7 +143,7 @@ def test_very_deep_loops_go_on_unseen(here: Context) -> None:
 
     assert nest(20) == 20
     assert len(_bars(here)) == 8
-    assert (here.run_dir / progress_name(0, 1)).stat().st_size <= 8 * 1024
+    assert (here.run_dir / PROGRESS.name(0, 1)).stat().st_size <= 8 * 1024
 
 
 def test_threads_have_loops_side_by_side(here: Context) -> None:
@@ -180,9 +181,9 @@ def test_forked_children_leave_the_rank_s_loops_alone(here: Context) -> None:
 def test_a_child_that_goes_on_with_the_parent_s_loop_writes_nothing(here: Context) -> None:
     loop = progress(range(100), "shared")
     next(loop)
-    before = (here.run_dir / progress_name(0, 1)).read_bytes()
+    before = (here.run_dir / PROGRESS.name(0, 1)).read_bytes()
     in_child(lambda: list(loop))
-    assert (here.run_dir / progress_name(0, 1)).read_bytes() == before
+    assert (here.run_dir / PROGRESS.name(0, 1)).read_bytes() == before
     assert len(list(loop)) == 99
 
 
@@ -206,7 +207,7 @@ def test_forks_while_threads_have_loops(here: Context) -> None:
 
 def test_the_run_is_announced_before_there_is_a_file(here: Context) -> None:
     told: list[bool] = []
-    here.announce = lambda: told.append((here.run_dir / progress_name(0, 1)).exists())
+    here.announce = lambda: told.append((here.run_dir / PROGRESS.name(0, 1)).exists())
     for _ in range(2):
         list(progress(range(10)))
     assert told == [False]
@@ -257,7 +258,7 @@ def test_an_item_costs_less_than_a_microsecond(here: Context) -> None:
 
 def test_readers_never_see_half_a_bar(here: Context) -> None:
     """A writer at full speed beside a reader that checks every value."""
-    path = here.run_dir / progress_name(0, 1)
+    path = here.run_dir / PROGRESS.name(0, 1)
     here.run_dir.mkdir(parents=True)
     code = (
         "import sys, time; from pathlib import Path; from quarterdeck.store.slot_file import Slots\n"
@@ -280,7 +281,7 @@ def test_readers_never_see_half_a_bar(here: Context) -> None:
 
 
 def test_torn_and_foreign_files_are_no_bars(tmp_path: Path) -> None:
-    path = tmp_path / progress_name(0, 0)
+    path = tmp_path / PROGRESS.name(0, 0)
     path.write_bytes(os.urandom(5000))
     assert read_progress(tmp_path, 0) == {}
     slots = Slots(path, 1024)
@@ -402,14 +403,14 @@ def test_ten_thousand_spans_are_enough(here: Context) -> None:
     assert len(spans) == LIMIT + 1
     assert spans[-1].name == "more than 10,000 spans: the others are not kept"
     assert took_s / LIMIT < 2e-3
-    lines = (here.run_dir / spans_name(0, 1)).read_bytes()
+    lines = (here.run_dir / SPANS.name(0, 1)).read_bytes()
     assert lines.count(b"\n") == 2 * LIMIT + 1
 
 
 def test_torn_lines_of_spans_are_left_out(here: Context) -> None:
     with span("whole"):
         pass
-    path = here.run_dir / spans_name(0, 1)
+    path = here.run_dir / SPANS.name(0, 1)
     path.write_bytes(path.read_bytes() + b'{"name":"torn","start_un')
     assert [s.name for s in _spans(here)] == ["whole"]
     assert read_spans(here.run_dir / "none", 0) == {}

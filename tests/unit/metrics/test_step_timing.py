@@ -15,10 +15,11 @@ import pytest
 
 from quarterdeck.context import Context, working_for
 from quarterdeck.metrics import collectives
-from quarterdeck.metrics.collectives import ArrivalFile, ArrivalReader, Entry, Recorded, arrivals_name
-from quarterdeck.metrics.format import Layout, definition, file_name
+from quarterdeck.metrics.collectives import ArrivalFile, ArrivalReader, Entry, Recorded
+from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.metrics.progress import progress, read_progress
 from quarterdeck.metrics.step_timing import Pace, Paces
+from quarterdeck.store.layout import ARRIVALS, METRICS
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000
@@ -70,7 +71,7 @@ class Run:
 
     def _write_metrics(self, rank: int) -> None:
         layout = Layout(("loss",))
-        with (self.folder / file_name(0, rank)).open("ab") as file:
+        with (self.folder / METRICS.name(0, rank)).open("ab") as file:
             if not self.written[rank]:
                 file.write(definition(layout, 0, rank))
             for step, ns in self.logged[rank][self.written[rank] :]:
@@ -181,7 +182,7 @@ def test_without_the_recorder_steps_are_known_and_waiting_is_not(run: Make) -> N
     ranks.steps(40, [10, 30])
     ranks.write()
     for rank in range(2):
-        (ranks.folder / arrivals_name(0, rank)).unlink()
+        (ranks.folder / ARRIVALS.name(0, rank)).unlink()
     assert _paces(ranks) == {0: Pace(40, 31.0, None, False), 1: Pace(40, 31.0, None, False)}
 
 
@@ -189,7 +190,7 @@ def test_a_rank_whose_arrivals_are_missing_marks_nobody(run: Make) -> None:
     ranks = run(3)
     ranks.steps(40, [10, 30, 10])
     ranks.write()
-    (ranks.folder / arrivals_name(0, 2)).unlink()
+    (ranks.folder / ARRIVALS.name(0, 2)).unlink()
     assert all(pace.wait_ms is None and not pace.slowest for pace in _paces(ranks).values())
 
 
@@ -217,9 +218,9 @@ def test_attempts_are_apart(run: Make) -> None:
 def test_nothing_there_is_nothing_known(tmp_path: Path) -> None:
     paces = Paces(tmp_path / "none")
     assert paces.refresh(0) == {}
-    (tmp_path / arrivals_name(0, 0)).write_bytes(b"rubbish")
-    (tmp_path / arrivals_name(0, 1)).write_bytes(b"")
-    (tmp_path / file_name(0, 0)).write_bytes(os.urandom(100))
+    (tmp_path / ARRIVALS.name(0, 0)).write_bytes(b"rubbish")
+    (tmp_path / ARRIVALS.name(0, 1)).write_bytes(b"")
+    (tmp_path / METRICS.name(0, 0)).write_bytes(os.urandom(100))
     assert all(pace == Pace() for pace in Paces(tmp_path).refresh(0).values())
 
 
@@ -247,7 +248,7 @@ def test_losses_every_step_count_rather_than_accuracies_every_epoch(tmp_path: Pa
         data += loss.pack(loss.id, ns, step, 1.0, ~ns)
         if step % 25 == 24:
             data += accuracy.pack(accuracy.id, ns, step // 25, 1.0, ~ns)
-    (tmp_path / file_name(0, 0)).write_bytes(data)
+    (tmp_path / METRICS.name(0, 0)).write_bytes(data)
     pace = Paces(tmp_path).refresh(0)[0]
     assert pace.step == 99
     assert pace.step_ms == pytest.approx(5.0)
@@ -256,7 +257,7 @@ def test_losses_every_step_count_rather_than_accuracies_every_epoch(tmp_path: Pa
 def test_the_ring_keeps_the_newest_and_readers_never_see_a_mixture(tmp_path: Path) -> None:
     """Written in chunks of any size, read at any time, over several turns of the ring."""
     file = ArrivalFile(Context(world_size=2, run_dir=tmp_path), 0)
-    reader, seen, seq, chooser = ArrivalReader(tmp_path / arrivals_name(0, 0)), 0, 0, random.Random(1)
+    reader, seen, seq, chooser = ArrivalReader(tmp_path / ARRIVALS.name(0, 0)), 0, 0, random.Random(1)
     while seq < 3 * collectives.CAPACITY:
         chunk = [Entry(1_000 * s, s, GROUP) for s in range(seq + 1, seq + chooser.randint(2, 1_900))]
         seq = chunk[-1].collective_seq_id
@@ -271,7 +272,7 @@ def test_the_ring_keeps_the_newest_and_readers_never_see_a_mixture(tmp_path: Pat
             seen += 1
     file.close()
     assert seen > 5
-    size = (tmp_path / arrivals_name(0, 0)).stat().st_size
+    size = (tmp_path / ARRIVALS.name(0, 0)).stat().st_size
     assert size <= 64 + 32 * collectives.CAPACITY
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from quarterdeck.metrics.format import file_name
+from quarterdeck.store.layout import METRICS
 from quarterdeck.views.run import feed as feed_module
 from quarterdeck.views.run.curve_stream import Sent
 from quarterdeck.views.run.feed import Feed
@@ -416,7 +416,7 @@ def test_garbage_in_every_file_is_no_reason_to_raise(run: Run, clock: Clock) -> 
     run.start()
     run.log(range(3))
     names = ["rank-0.log", "output.bin", "vitals.bin", "progress-attempt-0-rank-0.bin", "events.jsonl",
-             "spans-attempt-0-rank-0.jsonl", "arrivals-attempt-0-rank-0.bin", file_name(0, 1)]  # fmt: skip
+             "spans-attempt-0-rank-0.jsonl", "arrivals-attempt-0-rank-0.bin", METRICS.name(0, 1)]  # fmt: skip
     for name in names:
         with (run.folder / name).open("ab") as file:
             file.write(bytes(range(256)) * 9)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from quarterdeck.checkpointing.checkpoint import Checkpoint
 from quarterdeck.checkpointing.storage import is_url, place_of
+from quarterdeck.store.layout import CHECKPOINTS
 from quarterdeck.store.reader import NotARun, StoredRun
 from quarterdeck.views.checkpoints import ranking
-from quarterdeck.views.checkpoints.location import CHECKPOINTS, Place
+from quarterdeck.views.checkpoints.location import Place
 from quarterdeck.views.checkpoints.messages import Group, Row
 from quarterdeck.views.run import faults
 from quarterdeck.views.run.runs_html import called

@@ -14,10 +14,9 @@ from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import is_url
 from quarterdeck.errors import UsageError
-from quarterdeck.store.format import HEADER
+from quarterdeck.store.layout import CHECKPOINTS, HEADER
 from quarterdeck.store.reader import StoredRun, list_runs
 
-CHECKPOINTS = "checkpoints"
 """In a run's folder."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from quarterdeck import files
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.series import last_of_run
-from quarterdeck.store.format import log_name
+from quarterdeck.store.layout import log_name
 from quarterdeck.store.paths import homes
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs
 from quarterdeck.views.run.curve_stream import CurveBook, Sent

@@ -10,7 +10,7 @@ from typing import Any
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.progress import read_progress
 from quarterdeck.metrics.step_timing import Paces
-from quarterdeck.store.format import HEADER
+from quarterdeck.store.layout import HEADER
 from quarterdeck.store.reader import NotARun, StoredRun
 from quarterdeck.store.vitals import read_vitals
 from quarterdeck.views.run.snapshot import Facts
