@@ -22,10 +22,10 @@ PREPARE = """
 import quarterdeck as qd
 
 def head(run):
-    from quarterdeck.views.run.snapshot import Facts, state
+    from quarterdeck.views.run.snapshot import RunFacts, state
     from quarterdeck.views.sink import Control
     from quarterdeck.store.reader import StoredRun
-    return state(run.folder, StoredRun.read(run.folder), Facts(), Control(), lambda rank: "").run.resumed
+    return state(run.folder, StoredRun.read(run.folder), RunFacts(), Control(), lambda rank: "").run.resumed
 """
 
 

@@ -12,7 +12,7 @@ from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.protocol.messages import Outcome, Output
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
 from quarterdeck.store.layout import METRICS
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 from quarterdeck.views.run.curve_stream import Sent
 from quarterdeck.views.run.messages import (
     Curves,
@@ -42,7 +42,7 @@ class Run:
         header = RunHeader(
             name=name, title="train()", kind="function", notebook=notebook, created_unix_ns=created
         )
-        self.recorder = Recorder(home, header)
+        self.recorder = RunWriter(home, header)
         self.started_ns = created
         self._known: set[tuple[str, int, int]] = set()
 

@@ -16,7 +16,7 @@ _IMPORT_TIME = (
 )  # fmt: skip
 
 
-class Nursery:
+class ZygotePool:
     """At most one warm zygote (torch imported) and one bare one (`--start-method spawn`) for new groups."""
 
     def __init__(self, guard_fd: int) -> None:

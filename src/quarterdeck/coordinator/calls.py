@@ -16,7 +16,7 @@ from quarterdeck.agent.placement import BadRequest, as_before
 from quarterdeck.agent.zygote import ZygoteLost
 from quarterdeck.coordinator import status
 from quarterdeck.coordinator.coordinator import Coordinator
-from quarterdeck.coordinator.isolated_run import ClosedRun
+from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.setup_cells import SetupCells
 from quarterdeck.coordinator.starting import StartCancelled
@@ -54,7 +54,7 @@ class Call:
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._turn: TurnCall | None = None
-        self._run: ClosedRun | None = None
+        self._run: IsolatedRun | None = None
         self._cancelled = False
         self._controls = False
         self.submits = False
@@ -164,7 +164,7 @@ class Call:
         coordinator = self._coordinator
         setups = coordinator.session(request.session).setup_cells
         await self._take_setups(request.setups, setups)
-        run = ClosedRun(coordinator.launcher, self._channel, request, setups, coordinator.keeper)
+        run = IsolatedRun(coordinator.launcher, self._channel, request, setups, coordinator.keeper)
         if not run.detached:
             run.refuse_impossible()
         else:
@@ -225,7 +225,7 @@ class Call:
         session.refuse_impossible(request.spec)
         async with session.ending("%workers restart"):
             await session.starting.whole(session.stop(forget=False))
-            session.nursery.leave_hung()
+            session.zygote_pool.leave_hung()
             await self._start(request, session)
 
     async def _start(self, request: Control, session: Session) -> None:

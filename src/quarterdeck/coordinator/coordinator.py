@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from quarterdeck.agent.zygote_pool import Nursery
+from quarterdeck.agent.zygote_pool import ZygotePool
 from quarterdeck.coordinator.group_launcher import Launcher
-from quarterdeck.coordinator.isolated_run import ClosedRun
+from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.coordinator.session import Session
 from quarterdeck.protocol.messages import KernelContext
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 
 
 class Coordinator:
     """One per process."""
 
-    def __init__(self, context: KernelContext, guard_fd: int, keeper: Keeper | None = None) -> None:
+    def __init__(self, context: KernelContext, guard_fd: int, keeper: RunOwner | None = None) -> None:
         """`keeper`: of a coordinator that is detached; its zygote is started with its run, not before."""
-        self.nursery = Nursery(guard_fd)
+        self.zygote_pool = ZygotePool(guard_fd)
         self.keeper = keeper
-        self.on_run: Callable[[ClosedRun], None] = lambda _: None
+        self.on_run: Callable[[IsolatedRun], None] = lambda _: None
         """Called before a closed run goes on record."""
-        self.launcher = Launcher(self.nursery)
+        self.launcher = Launcher(self.zygote_pool)
         self.sessions: dict[str, Session] = {}
-        self.runs: set[ClosedRun] = set()
+        self.runs: set[IsolatedRun] = set()
         self._first_context = context
         if keeper is None:
-            self.nursery.zygote(context)
+            self.zygote_pool.zygote(context)
 
     def session(self, name: str) -> Session:
         """The session of this name; one that has no workers yet, the first time."""
@@ -43,4 +43,4 @@ class Coordinator:
             *(run.kernel_ended() for run in self.runs),
             *(session.close() for session in self.sessions.values()),
         )
-        self.nursery.close()
+        self.zygote_pool.close()

@@ -22,13 +22,13 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.coordinator import Coordinator
-from quarterdeck.coordinator.isolated_run import ClosedRun
+from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, close_fds
 from quarterdeck.protocol.messages import Answer, KernelContext, Reach, Refused
 from quarterdeck.store import detached_socket
 from quarterdeck.store.layout import COORDINATOR_LOG
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 
 ERRORS = COORDINATOR_LOG
 """In the run's folder: what coordinator and zygote have to say."""
@@ -41,7 +41,7 @@ async def serve(control: socket.socket) -> None:
     """To the end of the run."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the workers
     guard_read, _guard_write = os.pipe()
-    here = Keeper.here()
+    here = RunOwner.here()
     listener, path = detached_socket.listen(here)
     keeper = msgspec.structs.replace(here, socket=path)
     try:
@@ -57,13 +57,13 @@ class Detached:
     """`ended` is set when the run is over, and everybody has what is theirs."""
 
     def __init__(
-        self, control: socket.socket, listener: socket.socket, guard_fd: int, keeper: Keeper
+        self, control: socket.socket, listener: socket.socket, guard_fd: int, keeper: RunOwner
     ) -> None:
         context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
         self.coordinator = Coordinator(context, guard_fd, keeper)
         self.coordinator.on_run = self._begin
         self.ended = asyncio.Event()
-        self._run: ClosedRun | None = None
+        self._run: IsolatedRun | None = None
         self._calls: set[Call] = set()
         self._visitors: set[AsyncChannel] = set()
         self._last: asyncio.Task[None] | None = None
@@ -83,7 +83,7 @@ class Detached:
         if self._run is None:
             self.ended.set()
 
-    def _begin(self, run: ClosedRun) -> None:
+    def _begin(self, run: IsolatedRun) -> None:
         """It is about to go on record, and this process is its own from now on."""
         self._run = run
         with suppress(OSError):
@@ -100,7 +100,7 @@ class Detached:
         self._last = asyncio.get_running_loop().create_task(self._end(call))
 
     async def _end(self, call: Call) -> None:
-        self.coordinator.nursery.close()
+        self.coordinator.zygote_pool.close()
         waited_s = 0.0
         while not call.sent and waited_s < _TAKE_LIMIT_S:
             await asyncio.sleep(_TICK_S)

@@ -9,15 +9,15 @@ from quarterdeck.agent.group import WorkerGroup
 from quarterdeck.agent.placement import Plan
 from quarterdeck.agent.stuck import Tell
 from quarterdeck.agent.worker import Worker
-from quarterdeck.agent.zygote_pool import Nursery
+from quarterdeck.agent.zygote_pool import ZygotePool
 from quarterdeck.protocol.messages import GroupSpec, KernelContext, Output
 
 
 class Launcher:
     """One per coordinator."""
 
-    def __init__(self, nursery: Nursery) -> None:
-        self.nursery = nursery
+    def __init__(self, zygote_pool: ZygotePool) -> None:
+        self.zygote_pool = zygote_pool
         self._users: dict[str, tuple[str, Plan]] = {}
         """Of each living group, by its key: what it is called, and what it is made of."""
 
@@ -39,8 +39,8 @@ class Launcher:
         Raises BadRequest, GroupFailed and ZygoteLost; nothing is left running then. May be cancelled. After
         its end, the caller says `ended`.
         """
-        notices = [self.nursery.renew(context)]
-        plan, zygote = await self.nursery.prepare(spec, context, tell)
+        notices = [self.zygote_pool.renew(context)]
+        plan, zygote = await self.zygote_pool.prepare(spec, context, tell)
         notices.append(self._shared(label, plan))
         environ = {**context.environ, **spec.environ}
         inside = KernelContext(environ=environ, cwd=context.cwd, sys_path=context.sys_path)

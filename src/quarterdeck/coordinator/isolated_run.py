@@ -24,7 +24,7 @@ from quarterdeck.agent.vitals import sampled
 from quarterdeck.agent.worker import Worker
 from quarterdeck.agent.zygote import ZygoteLost
 from quarterdeck.coordinator.group_launcher import Launcher
-from quarterdeck.coordinator.output_throttle import Outlet
+from quarterdeck.coordinator.output_throttle import OutputThrottle
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.restarts import Restarts
 from quarterdeck.coordinator.resumption import Resumption
@@ -46,7 +46,7 @@ from quarterdeck.protocol.messages import (
     RunPlace,
     Submit,
 )
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 
 SETUP_TIMEOUT_S = 120.0
 """For each of the session's set-up cells, which run first in the new group."""
@@ -60,7 +60,7 @@ class Stopped(Exception):
     """It was stopped where no rank runs a line of it."""
 
 
-class ClosedRun:
+class IsolatedRun:
     """`execute` once; `stop` at any time, from the same loop."""
 
     def __init__(
@@ -69,7 +69,7 @@ class ClosedRun:
         channel: AsyncChannel,
         submit: Submit,
         setup_cells: SetupCells,
-        keeper: Keeper | None = None,
+        keeper: RunOwner | None = None,
     ) -> None:
         """`keeper`: of a detached run, this process with its socket."""
         self.title = submit.title
@@ -79,7 +79,7 @@ class ClosedRun:
         self._channel = channel
         self._submit = submit
         self._setup_cells = setup_cells
-        self._outlet = Outlet(channel)
+        self._outlet = OutputThrottle(channel)
         self._record = RunRecord(
             submit.context,
             submit.title,
@@ -119,8 +119,8 @@ class ClosedRun:
 
     def refuse_impossible(self) -> None:
         """Raise BadRequest before anything is on record, where the GPUs have been counted already."""
-        gpus = self._launcher.nursery.gpus(self._submit.context)
-        if gpus is not None and not self._launcher.nursery.outdated(self._submit.context):
+        gpus = self._launcher.zygote_pool.gpus(self._submit.context)
+        if gpus is not None and not self._launcher.zygote_pool.outdated(self._submit.context):
             plan(self._submit.spec, gpus)
 
     def stop(self, reason: Reason = "interrupt") -> None:
@@ -337,7 +337,7 @@ class ClosedRun:
 
     def _kernel_gone(self) -> bool:
         """Its end closes the channel and the guard pipe, in any order. Of no matter to a detached run."""
-        gone = self._channel.closed or self._launcher.nursery.kernel_gone()
+        gone = self._channel.closed or self._launcher.zygote_pool.kernel_gone()
         return gone and not self.detached
 
     async def kernel_ended(self) -> None:

@@ -36,7 +36,7 @@ class _Held:
             self.dropped += dropped
 
 
-class Outlet:
+class OutputThrottle:
     """Of one call. `show` keeps the order of each rank's outputs."""
 
     def __init__(self, channel: AsyncChannel) -> None:

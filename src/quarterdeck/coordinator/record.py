@@ -30,7 +30,7 @@ from quarterdeck.store.format import GroupEvent, LoadEvent, OutcomeEvent, RunHea
 from quarterdeck.store.layout import CHECKPOINTS
 from quarterdeck.store.paths import home
 from quarterdeck.store.results import write_result
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 KERNEL_ENDED = "its kernel ended"
 
@@ -62,7 +62,7 @@ class RunRecord:
             cwd=context.cwd,
             **more,
         )
-        self._recorder = Recorder(home(context.environ, context.cwd), header, context.environ)
+        self._recorder = RunWriter(home(context.environ, context.cwd), header, context.environ)
         self._notes: dict[int, str] = {}
         self._logged: set[int] = set()
 

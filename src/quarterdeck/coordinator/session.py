@@ -47,7 +47,7 @@ class Session:
         self.name = name
         self.context = context
         self.launcher = launcher
-        self.nursery = launcher.nursery
+        self.zygote_pool = launcher.zygote_pool
         self.group: WorkerGroup | None = None
         self.run: CellRun | None = None
         self.record: RunRecord | None = None
@@ -125,7 +125,7 @@ class Session:
 
     def refuse_impossible(self, spec: GroupSpec) -> None:
         """Raise BadRequest for a group that this machine cannot have, while the present one still lives."""
-        if self.group is not None and not self.nursery.outdated(self.context):
+        if self.group is not None and not self.zygote_pool.outdated(self.context):
             plan(spec, self.gpus)
 
     async def _start(self, spec: GroupSpec) -> None:
@@ -145,7 +145,7 @@ class Session:
                     tell=self.starting.tell,
                 )
             )
-            self.gpus = self.nursery.gpus(self.context) or 0
+            self.gpus = self.zygote_pool.gpus(self.context) or 0
             self._notices += notices
             self._before = None
             await self._replay_setup(self.workers())

@@ -94,7 +94,7 @@ async def _stacks(session: Session) -> Answer:
 
 
 def _doctor(coordinator: Coordinator, session: Session) -> Answer:
-    zygote = session.nursery.zygote(session.context)
+    zygote = session.zygote_pool.zygote(session.context)
     ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
     runs = home(session.context.environ, session.context.cwd)
     facts = {

@@ -16,7 +16,7 @@ import msgspec
 from quarterdeck.agent.placement import BadRequest
 from quarterdeck.agent.stuck import named
 from quarterdeck.agent.worker import Worker, WorkerDied
-from quarterdeck.coordinator.output_throttle import Outlet
+from quarterdeck.coordinator.output_throttle import OutputThrottle
 from quarterdeck.coordinator.record import RunRecord
 from quarterdeck.coordinator.run import STEP_S
 from quarterdeck.coordinator.session import REPAIR, Session
@@ -50,7 +50,7 @@ class TurnCall:
         self._session = session
         self._channel = channel
         self._frames = frames
-        self._outlet = Outlet(channel)
+        self._outlet = OutputThrottle(channel)
         self._phase: Literal["waiting", "preparing", "running", "copying", "settling"] = "waiting"
         self._record: RunRecord
         self._workers: Sequence[Worker] = ()
@@ -175,7 +175,7 @@ class TurnCall:
             self._open()  # a failure is what one looks for later, whether it showed anything or not
         if record.opened:
             record.outcomes(finished.outcomes, 0)
-            record.end(finished, 0, self._channel.closed or self._session.nursery.kernel_gone())
+            record.end(finished, 0, self._channel.closed or self._session.zygote_pool.kernel_gone())
         self._tell_left_out()
         finished.log_dir = str(record.folder) if record.has_logs else ""
         self._channel.send(finished)

@@ -29,7 +29,7 @@ Value = tuple[bytes, list[memoryview]]
 """A rank's pickled value: stream and buffers."""
 
 
-class LiveRun:
+class ActiveRun:
     """Made when the run is on record; `start` once. The thread calls `settle(finished)` at the end.
 
     Args:

@@ -14,8 +14,8 @@ from quarterdeck.public import public
 from quarterdeck.store.paths import home, homes
 from quarterdeck.views.checkpoints import location as scopes
 from quarterdeck.views.checkpoints import static_html
-from quarterdeck.views.checkpoints.index import Catalog
-from quarterdeck.views.checkpoints.location import Scope
+from quarterdeck.views.checkpoints.index import CheckpointIndex
+from quarterdeck.views.checkpoints.location import Location
 from quarterdeck.views.sink import Bundle
 
 
@@ -27,9 +27,9 @@ class ListedCheckpoints(Checkpoints):
     In a notebook it shows itself as the checkpoint browser, which goes on following the folders.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Location) -> None:
         self._scope = scope
-        self._catalog = Catalog(scope)
+        self._catalog = CheckpointIndex(scope)
         self._catalog.refresh()
         self.path = scope.where
         self._all = [one for album in reversed(self._catalog.albums) for one in reversed(album.checkpoints)]

@@ -18,7 +18,7 @@ from quarterdeck.transfer.names import CellNames, referenced_globals
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
 from quarterdeck.transfer.pickler import Pickled, dumps, dumps_function
 from quarterdeck.transfer.shared_buffers import pack
-from quarterdeck.transfer.transfer_state import Ledger, Plan, sources_of
+from quarterdeck.transfer.transfer_state import Plan, TransferState, sources_of
 
 _INSTEAD = "Create it inside the function, or pass what it can be made from."
 _EMPTY_WORKER = WorkerNames(rank=0, life="new", names={})
@@ -26,7 +26,7 @@ _EMPTY_WORKER = WorkerNames(rank=0, life="new", names={})
 
 def plan_for_empty(names: CellNames, notebook: Notebook) -> Plan:
     """What has to travel to workers without any names. UsageError for what cannot be run there."""
-    plan = Ledger().plan(names, notebook.namespace, [_EMPTY_WORKER], notebook.hidden)
+    plan = TransferState().plan(names, notebook.namespace, [_EMPTY_WORKER], notebook.hidden)
     if plan.refusal:
         raise UsageError(plan.refusal)
     return plan

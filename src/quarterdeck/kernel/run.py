@@ -14,7 +14,7 @@ from quarterdeck.errors import RunFailed, RunInterrupted, UsageError, WorkersLos
 from quarterdeck.flyte.spawn_helper import ElasticWorkerResult
 from quarterdeck.kernel import detached
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.active_run import LiveRun
+from quarterdeck.kernel.active_run import ActiveRun
 from quarterdeck.kernel.values import Values, raise_as_it_was
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
@@ -24,7 +24,7 @@ from quarterdeck.store.format import TERMINAL
 from quarterdeck.store.layout import HEADER
 from quarterdeck.store.reader import LOG_BYTES, StoredRun, delete
 from quarterdeck.store.resume_chain import parent_of
-from quarterdeck.views.cell.run_output import RunDisplay, in_thread
+from quarterdeck.views.cell.run_output import RunOutput, in_thread
 from quarterdeck.views.run import static_html
 from quarterdeck.views.sink import Bundle, Control
 
@@ -45,7 +45,7 @@ class Run:
     from the run store, so a run of an earlier kernel tells the same, except that nobody can stop it.
     """
 
-    def __init__(self, stored: StoredRun, live: LiveRun | None = None) -> None:
+    def __init__(self, stored: StoredRun, live: ActiveRun | None = None) -> None:
         self._stored = stored
         self._live = live
         self._lock = threading.RLock()
@@ -406,7 +406,7 @@ class Run:
         if not sink.live or not (self.folder / HEADER).exists():
             sink.show(self._repr_mimebundle_(), {}, "")
             return
-        display = RunDisplay(
+        display = RunOutput(
             sink, _StopOf(self) if self._live is not None or self.detached else Control(), beside_output=False
         )
         now = time.monotonic()
@@ -415,7 +415,7 @@ class Run:
         if self.status not in TERMINAL:
             in_thread(f"quarterdeck-show-{self.run_id}", lambda: self._redraw(display))
 
-    def _redraw(self, display: RunDisplay) -> None:
+    def _redraw(self, display: RunOutput) -> None:
         while not self.wait(display.due_in(time.monotonic())):
             display.draw(self.folder, time.monotonic())
         display.draw(self.folder, time.monotonic(), last=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.active_run import LiveRun
+from quarterdeck.kernel.active_run import ActiveRun
 from quarterdeck.kernel.run import Run
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import NotARun, StoredRun
@@ -20,7 +20,7 @@ _known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 _running: dict[str, Run] = {}
 
 
-def begin(live: LiveRun, known: RunHeader) -> Run:
+def begin(live: ActiveRun, known: RunHeader) -> Run:
     """The Run of something that has just begun; it is followed from now on. `known` is what is told of it
     where the store cannot be written.
     """

@@ -18,7 +18,7 @@ import msgspec
 from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.kernel import coordinator_process
 from quarterdeck.kernel import run_registry as held_runs
-from quarterdeck.kernel.active_run import LiveRun, accept
+from quarterdeck.kernel.active_run import ActiveRun, accept
 from quarterdeck.kernel.await_cell import await_frame, await_turn, follow, note_silence, refuse_silent, show
 from quarterdeck.kernel.coordinator_process import Call, Coordinator, Refusal
 from quarterdeck.kernel.notebook import Notebook
@@ -52,7 +52,7 @@ from quarterdeck.store.format import RunHeader
 from quarterdeck.transfer.names import CellNames
 from quarterdeck.transfer.pickler import loads
 from quarterdeck.transfer.shared_buffers import map_buffers
-from quarterdeck.transfer.transfer_state import Ledger, Plan
+from quarterdeck.transfer.transfer_state import Plan, TransferState
 from quarterdeck.views.cell.cell import CellView
 
 _ASIDE_LIMIT_S = 1.5
@@ -64,7 +64,7 @@ class Session:
 
     notebook: Notebook
     name: str = "default"
-    _ledger: tuple[int, Ledger] | None = None
+    _ledger: tuple[int, TransferState] | None = None
     """Of one coordinator, by its pid."""
     _turn_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held through a turn: the coordinator may give the next one a moment before the last is settled here."""
@@ -112,7 +112,7 @@ class Session:
                     held.settle(finished, plan)
 
         try:
-            live = LiveRun(held.call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
+            live = ActiveRun(held.call, view, accepted, settle, timeout_s=options.timeout_s, closed=False)
             live.state, live.world_size = "running", held.turn.world_size
             return held_runs.begin(live, known)
         except BaseException:  # nobody follows it, so nobody would give the turn back
@@ -162,11 +162,11 @@ class Session:
                 self._sent = (process.process.pid, context)
                 yield HeldTurn(self.notebook, call, turn, self._ledger_of(process, turn))
 
-    def _ledger_of(self, process: Coordinator, turn: Turn) -> Ledger:
+    def _ledger_of(self, process: Coordinator, turn: Turn) -> TransferState:
         """The ledger of this coordinator; what earlier ones knew is void."""
         key = process.process.pid
         if self._ledger is None or self._ledger[0] != key:
-            self._ledger = key, Ledger()
+            self._ledger = key, TransferState()
         ledger = self._ledger[1]
         ledger.meet(turn.workers)
         return ledger

@@ -11,7 +11,7 @@ from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.protocol.messages import Finished, Install, Payload, RunCell, Turn
 from quarterdeck.transfer.names import CellNames
 from quarterdeck.transfer.pickler import Pickled, dumps
-from quarterdeck.transfer.transfer_state import Ledger, Plan
+from quarterdeck.transfer.transfer_state import Plan, TransferState
 
 
 @dataclass
@@ -21,7 +21,7 @@ class HeldTurn:
     notebook: Notebook
     call: Call
     turn: Turn
-    ledger: Ledger
+    ledger: TransferState
 
     def plan(self, names: CellNames) -> Plan:
         """What has to travel for a cell. Raises UsageError for one that cannot run."""

@@ -11,7 +11,7 @@ import msgspec
 from quarterdeck.errors import RunInterrupted
 from quarterdeck.kernel import coordinator_process, detached, run_registry
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.active_run import LiveRun, accept
+from quarterdeck.kernel.active_run import ActiveRun, accept
 from quarterdeck.kernel.await_cell import note_silence, show
 from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.encode_call import packed_cell
@@ -52,7 +52,7 @@ def submit(
             if detach:
                 view.notice(_detached_words(request, accepted.run_id))
             limit_s = request.work.timeout_s
-            live = LiveRun(call, view, accepted, lambda _: let_go(), timeout_s=limit_s, awaited=awaited)
+            live = ActiveRun(call, view, accepted, lambda _: let_go(), timeout_s=limit_s, awaited=awaited)
             run = run_registry.begin(live, _header(request))
         except BaseException:
             call.cancel()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from quarterdeck.errors import RunFailed, UsageError
 from quarterdeck.flyte.spawn_helper import ElasticWorkerResult
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.active_run import LiveRun
+from quarterdeck.kernel.active_run import ActiveRun
 from quarterdeck.present import ansi
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.public import public
@@ -39,7 +39,7 @@ class Unpicklable:
 class Values:
     """What the ranks of one run returned or raised, unpickled once, at the first use. For any thread."""
 
-    def __init__(self, stored: StoredRun, live: LiveRun | None) -> None:
+    def __init__(self, stored: StoredRun, live: ActiveRun | None) -> None:
         self._stored = stored
         self._live = live
         self._loaded: dict[int, dict[str, Any]] = {}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 from quarterdeck.store.paths import check_private
 
 _NAME = re.compile(r"detached-\d+-\d+\.sock")
@@ -26,7 +26,7 @@ _PATH_BYTES = 100
 _PEER = struct.Struct("3i")
 
 
-def listen(keeper: Keeper) -> tuple[socket.socket, str]:
+def listen(keeper: RunOwner) -> tuple[socket.socket, str]:
     """A listening socket and its path. Raises OSError if there is no folder that is private."""
     for folder in (*_folders(), *_folders()):  # another's end may have taken an empty one away
         try:
@@ -38,7 +38,7 @@ def listen(keeper: Keeper) -> tuple[socket.socket, str]:
     raise problem
 
 
-def connect(keeper: Keeper) -> socket.socket:
+def connect(keeper: RunOwner) -> socket.socket:
     """To the coordinator of a detached run. Raises OSError if it is not there, or is another one."""
     _check(keeper)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,7 +60,7 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def remove(keeper: Keeper) -> None:
+def remove(keeper: RunOwner) -> None:
     """The socket of a process that is gone, or that is this one, and its folder if it was the last there.
     Nothing anywhere else. Never raises.
     """
@@ -86,7 +86,7 @@ def _known_folders() -> Iterator[Path]:
     yield Path(f"/run/user/{os.getuid()}/quarterdeck")
 
 
-def _name(keeper: Keeper) -> str:
+def _name(keeper: RunOwner) -> str:
     return f"detached-{keeper.pid}-{keeper.start_ticks}.sock"
 
 
@@ -126,7 +126,7 @@ def _sweep(folder: Path) -> None:
                 continue
 
 
-def _check(keeper: Keeper) -> None:
+def _check(keeper: RunOwner) -> None:
     """Raises OSError unless it is the keeper's own, and only this user can have put it there."""
     path = Path(keeper.socket)
     if not path.is_absolute() or "\0" in keeper.socket or path.name != _name(keeper):

@@ -16,17 +16,17 @@ from quarterdeck import files
 from quarterdeck.bounds import Attempt, Count, LoadedStep, Rank, UnixNs, WorldSize
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.layout import HEADER
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 
 __all__ = [
     "FORMAT",
     "TERMINAL",
     "Event",
     "GroupEvent",
-    "Keeper",
     "LoadEvent",
     "OutcomeEvent",
     "RunHeader",
+    "RunOwner",
     "RunState",
     "StateEvent",
     "decode_event",
@@ -62,7 +62,7 @@ class RunHeader(msgspec.Struct):
     notebook: str = ""
     cwd: str = ""
     created_unix_ns: UnixNs = 0
-    keeper: Keeper | None = None
+    keeper: RunOwner | None = None
     """Who writes the run; None: nobody knows, so nobody may call it lost."""
     environment: dict[str, str] = {}
     """Versions, commit, machine: see `environment.describe`."""

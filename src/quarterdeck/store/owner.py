@@ -11,7 +11,7 @@ import msgspec
 from quarterdeck.bounds import Count
 
 
-class Keeper(msgspec.Struct, frozen=True):
+class RunOwner(msgspec.Struct, frozen=True):
     """The process that writes a run: one coordinator's life."""
 
     pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
@@ -23,7 +23,7 @@ class Keeper(msgspec.Struct, frozen=True):
     """Where it listens, if its run is detached: see `detached_socket`."""
 
     @classmethod
-    def here(cls) -> Keeper:
+    def here(cls) -> RunOwner:
         pid = os.getpid()
         return cls(pid=pid, start_ticks=_start_ticks(pid), node=node())
 

@@ -24,13 +24,13 @@ from quarterdeck.store.append_file import Appender
 from quarterdeck.store.format import Event, RunHeader, encode
 from quarterdeck.store.layout import EVENTS, HEADER, RESULT, log_name
 from quarterdeck.store.output import OutputIndex
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 from quarterdeck.store.paths import fallback, keep_out_of_git
 
 _SLUG_CHARS = 60
 
 
-class Recorder:
+class RunWriter:
     """One run. Nothing is on disk before the first `open`, `write`, `event` or `result_path`."""
 
     def __init__(self, home: Path, header: RunHeader, environ: Mapping[str, str] = os.environ) -> None:
@@ -40,7 +40,7 @@ class Recorder:
             header,
             run_id=header.run_id or _run_id(created, header.name or header.title or header.kind),
             created_unix_ns=created,
-            keeper=header.keeper or Keeper.here(),
+            keeper=header.keeper or RunOwner.here(),
         )
         self.folder = home / "runs" / self._header.run_id
         """Final once opened: a taken name or an unwritable home changes it."""

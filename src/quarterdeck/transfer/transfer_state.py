@@ -28,10 +28,10 @@ from quarterdeck.transfer.plan import (
 from quarterdeck.transfer.references import referenced_globals, transitive
 from quarterdeck.transfer.refusals import partial_name
 
-__all__ = ["INJECTED", "Ledger", "Plan", "sources_of"]
+__all__ = ["INJECTED", "Plan", "TransferState", "sources_of"]
 
 
-class Ledger:
+class TransferState:
     """The kernel's memory of one session's names and travel ids. Not for several threads at once."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from quarterdeck.views.checkpoints.location import Scope
+    from quarterdeck.views.checkpoints.location import Location
 
 Bundle = Mapping[str, Any]
 """A mime bundle: JSON values for JSON types, base64 text for binary types."""
@@ -44,7 +44,7 @@ class Sink(Protocol):
         `beside_output`: what the ranks write is shown already.
         """
 
-    def checkpoints_view(self, scope: Scope) -> Bundle | None:
+    def checkpoints_view(self, scope: Location) -> Bundle | None:
         """A checkpoint browser, to be shown; None where nobody could see it."""
 
 
@@ -65,5 +65,5 @@ class PrintSink:
     def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
         return None
 
-    def checkpoints_view(self, scope: Scope) -> Bundle | None:
+    def checkpoints_view(self, scope: Location) -> Bundle | None:
         return None

@@ -14,7 +14,7 @@ CONTEXT = KernelContext(environ={}, cwd="/", sys_path=[])
 
 
 class FourGpus:
-    """A nursery of a machine with four GPUs, which forks nobody."""
+    """A zygote_pool of a machine with four GPUs, which forks nobody."""
 
     def renew(self, context: KernelContext) -> str:
         return ""
@@ -32,8 +32,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
         """Nothing is forked here."""
 
     monkeypatch.setattr(WorkerGroup, "start", start)
-    nursery: Any = FourGpus()
-    return Launcher(nursery)
+    zygote_pool: Any = FourGpus()
+    return Launcher(zygote_pool)
 
 
 def launch(launcher: Launcher, key: str, n: int, backend: str | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from quarterdeck.coordinator.output_throttle import KEPT_CHARS, SLOW_READER_BYTES, Outlet
+from quarterdeck.coordinator.output_throttle import KEPT_CHARS, SLOW_READER_BYTES, OutputThrottle
 from quarterdeck.protocol.channel import encode
 from quarterdeck.protocol.messages import Anything, Output
 
@@ -29,7 +29,7 @@ class _Channel:
         return "".join(output.text for output in self.sent if output.rank == rank)
 
 
-def _show(outlet: Outlet, text: str, rank: int = 0, **fields: Any) -> None:
+def _show(outlet: OutputThrottle, text: str, rank: int = 0, **fields: Any) -> None:
     output = Output(rank=rank, kind="stdout", text=text, **fields)
     outlet.show(output, encode(output))
 
@@ -39,8 +39,8 @@ def channel() -> _Channel:
     return _Channel()
 
 
-def _outlet(channel: _Channel) -> Outlet:
-    return Outlet(cast(Any, channel))
+def _outlet(channel: _Channel) -> OutputThrottle:
+    return OutputThrottle(cast(Any, channel))
 
 
 def test_a_kernel_that_keeps_up_gets_everything(channel: _Channel) -> None:
@@ -52,7 +52,7 @@ def test_a_kernel_that_keeps_up_gets_everything(channel: _Channel) -> None:
 
 
 def test_a_slow_kernel_gets_the_last_lines_and_is_told_what_is_missing(channel: _Channel) -> None:
-    async def flood() -> Outlet:
+    async def flood() -> OutputThrottle:
         outlet = _outlet(channel)
         _show(outlet, "begin\n")
         channel.queued_bytes = SLOW_READER_BYTES + 1

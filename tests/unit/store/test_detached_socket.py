@@ -16,15 +16,15 @@ import pytest
 
 from quarterdeck.store import detached_socket
 from quarterdeck.store.format import RunHeader
-from quarterdeck.store.owner import Keeper
+from quarterdeck.store.owner import RunOwner
 from quarterdeck.store.reader import StoredRun
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 LISTEN = """
 import sys
 from quarterdeck.store import detached_socket as runtime
-from quarterdeck.store.owner import Keeper
-here = Keeper.here()
+from quarterdeck.store.owner import RunOwner
+here = RunOwner.here()
 listener, path = runtime.listen(here)
 print(here.pid, here.start_ticks, path, flush=True)
 sys.stdin.read()
@@ -40,20 +40,20 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def other(sockets: Path) -> Iterator[tuple[subprocess.Popen[str], Keeper]]:
+def other(sockets: Path) -> Iterator[tuple[subprocess.Popen[str], RunOwner]]:
     """Another process that listens."""
     process = subprocess.Popen(
         [sys.executable, "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     pid, ticks, path = process.stdout.readline().split()
-    yield process, Keeper(int(pid), int(ticks), Keeper.here().node, path)
+    yield process, RunOwner(int(pid), int(ticks), RunOwner.here().node, path)
     process.kill()
     process.communicate()
 
 
 def test_one_connects_to_the_process_that_the_run_names(
-    sockets: Path, other: tuple[subprocess.Popen[str], Keeper]
+    sockets: Path, other: tuple[subprocess.Popen[str], RunOwner]
 ) -> None:
     process, keeper = other
     assert Path(keeper.socket).parent == sockets
@@ -68,10 +68,10 @@ def test_one_connects_to_the_process_that_the_run_names(
 
 
 def test_a_dead_one_is_swept_away_and_a_living_one_is_not(
-    sockets: Path, other: tuple[subprocess.Popen[str], Keeper]
+    sockets: Path, other: tuple[subprocess.Popen[str], RunOwner]
 ) -> None:
     process, keeper = other
-    here = Keeper.here()
+    here = RunOwner.here()
     listener, path = detached_socket.listen(here)
     with listener:
         assert sorted(os.listdir(sockets)) == sorted(os.path.basename(p) for p in (path, keeper.socket))
@@ -84,11 +84,11 @@ def test_a_dead_one_is_swept_away_and_a_living_one_is_not(
     assert not sockets.exists()
 
 
-def test_who_listens_next_sweeps(sockets: Path, other: tuple[subprocess.Popen[str], Keeper]) -> None:
+def test_who_listens_next_sweeps(sockets: Path, other: tuple[subprocess.Popen[str], RunOwner]) -> None:
     process, _ = other
     process.kill()
     process.wait()
-    here = Keeper.here()
+    here = RunOwner.here()
     listener, path = detached_socket.listen(here)
     with listener:
         assert os.listdir(sockets) == [os.path.basename(path)]
@@ -96,10 +96,10 @@ def test_who_listens_next_sweeps(sockets: Path, other: tuple[subprocess.Popen[st
 
 
 def test_the_reader_that_finds_a_run_lost_removes_its_socket(
-    sockets: Path, other: tuple[subprocess.Popen[str], Keeper], tmp_path: Path
+    sockets: Path, other: tuple[subprocess.Popen[str], RunOwner], tmp_path: Path
 ) -> None:
     process, keeper = other
-    recorder = Recorder(tmp_path, RunHeader(name="x", keeper=keeper))
+    recorder = RunWriter(tmp_path, RunHeader(name="x", keeper=keeper))
     recorder.open()
     recorder.close()
     assert StoredRun.read(recorder.folder).detached
@@ -136,7 +136,7 @@ def test_a_path_of_another_name_is_neither_connected_to_nor_removed(tmp_path: Pa
 
 
 def test_a_run_s_record_removes_no_socket_but_its_own_and_none_elsewhere(
-    sockets: Path, other: tuple[subprocess.Popen[str], Keeper], tmp_path: Path
+    sockets: Path, other: tuple[subprocess.Popen[str], RunOwner], tmp_path: Path
 ) -> None:
     """What `run.json` says may be a stranger's words."""
     _, living = other
@@ -153,16 +153,16 @@ def test_a_run_s_record_removes_no_socket_but_its_own_and_none_elsewhere(
     assert not victims[0].exists()
 
 
-def _lost(home: Path, keeper: Keeper) -> None:
-    recorder = Recorder(home, RunHeader(name="x", keeper=keeper))
+def _lost(home: Path, keeper: RunOwner) -> None:
+    recorder = RunWriter(home, RunHeader(name="x", keeper=keeper))
     recorder.open()
     recorder.close()
     assert StoredRun.read(recorder.folder).state == "lost"
 
 
-def _gone(folder: Path) -> Keeper:
+def _gone(folder: Path) -> RunOwner:
     """Of a process that is none: pid 1 never has these ticks."""
-    return Keeper(1, 987_654_321, Keeper.here().node, str(folder / "detached-1-987654321.sock"))
+    return RunOwner(1, 987_654_321, RunOwner.here().node, str(folder / "detached-1-987654321.sock"))
 
 
 def _socket(folder: Path, pid: int) -> str:

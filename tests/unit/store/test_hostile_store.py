@@ -25,10 +25,10 @@ from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.runs import Runs
 from quarterdeck.metrics import log
 from quarterdeck.protocol.messages import Outcome, Output
-from quarterdeck.store.format import GroupEvent, Keeper, OutcomeEvent, RunHeader, StateEvent
+from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunOwner, StateEvent
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs
 from quarterdeck.store.results import write_result
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 from quarterdeck.views.run import static_html
 
 DEADLINE_S = 20
@@ -54,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two runs that have all that a run can have."""
     home = tmp_path_factory.mktemp("store") / ".quarterdeck"
     for name in ("odd", "good"):
-        recorder = Recorder(home, RunHeader(name=name, title=name))
+        recorder = RunWriter(home, RunHeader(name=name, title=name))
         recorder.open()
         with working_for(Context(run_id=recorder.run_id, run_dir=recorder.folder, world_size=1)):
             for step in range(3):
@@ -278,7 +278,8 @@ def test_a_run_says_which_process_wrote_it_and_nothing_of_that_ones_is_removed(
     lines = events.read_text().splitlines(keepends=True)
     for claimed in (outside / "file", outside, Path("/etc/passwd")):
         keeper = {
-            "pid": child, "start_ticks": int(fields[19]), "node": Keeper.here().node, "socket": str(claimed),
+            "pid": child, "start_ticks": int(fields[19]), "node": RunOwner.here().node,
+            "socket": str(claimed),
         }  # fmt: skip
         path.write_text(json.dumps({**header, "keeper": keeper}))
         events.write_text("".join(lines[:2]))

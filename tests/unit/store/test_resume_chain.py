@@ -17,14 +17,14 @@ from quarterdeck.metrics.writer import Writer
 from quarterdeck.protocol.messages import KernelContext, Parent
 from quarterdeck.store import resume_chain
 from quarterdeck.store.format import RunHeader, StateEvent
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 
 def _record(home: Path, name: str, parent: Path | None = None, **known: str) -> Path:
     header = RunHeader(name=name, title="cell [1]", notebook="a.ipynb", **known)
     if parent is not None:
         header.parent, header.parent_folder = parent.name, str(parent)
-    recorder = Recorder(home, header)
+    recorder = RunWriter(home, header)
     recorder.open()
     recorder.event(StateEvent(time.time_ns(), "succeeded"))
     recorder.close()

@@ -11,11 +11,11 @@ from pathlib import Path
 from quarterdeck.protocol.messages import Output
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.output import OutputReader, Piece
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 
-def recorder(home: Path) -> Recorder:
-    return Recorder(home, RunHeader(name="x"))
+def recorder(home: Path) -> RunWriter:
+    return RunWriter(home, RunHeader(name="x"))
 
 
 def out(rank: int, text: str, kind: str = "stdout") -> Output:

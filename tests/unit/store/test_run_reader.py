@@ -17,10 +17,18 @@ import msgspec
 import pytest
 
 from quarterdeck.protocol.messages import Outcome, Output
-from quarterdeck.store.format import TERMINAL, GroupEvent, Keeper, OutcomeEvent, RunHeader, StateEvent, encode
+from quarterdeck.store.format import (
+    TERMINAL,
+    GroupEvent,
+    OutcomeEvent,
+    RunHeader,
+    RunOwner,
+    StateEvent,
+    encode,
+)
 from quarterdeck.store.reader import NotARun, StoredRun, delete, folder_bytes, list_runs
 from quarterdeck.store.results import read_result, write_result
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 LIST_S = 2.0
 
@@ -31,7 +39,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def dead() -> Keeper:
+def dead() -> RunOwner:
     """A process that was here and is no more."""
     child = subprocess.Popen(["sleep", "60"])
     keeper = _keeper_of(child.pid)
@@ -40,13 +48,13 @@ def dead() -> Keeper:
     return keeper
 
 
-def _keeper_of(pid: int) -> Keeper:
+def _keeper_of(pid: int) -> RunOwner:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return Keeper(pid=pid, start_ticks=int(fields[19]), node=Keeper.here().node)
+    return RunOwner(pid=pid, start_ticks=int(fields[19]), node=RunOwner.here().node)
 
 
-def _record(home: Path, *states: str, keeper: Keeper | None = None, name: str = "x") -> Recorder:
-    recorder = Recorder(home, RunHeader(name=name, keeper=keeper))
+def _record(home: Path, *states: str, keeper: RunOwner | None = None, name: str = "x") -> RunWriter:
+    recorder = RunWriter(home, RunHeader(name=name, keeper=keeper))
     recorder.open()
     for number, state in enumerate(states, 1):
         recorder.event(
@@ -56,7 +64,7 @@ def _record(home: Path, *states: str, keeper: Keeper | None = None, name: str = 
     return recorder
 
 
-def _rich(home: Path, keeper: Keeper | None = None) -> Recorder:
+def _rich(home: Path, keeper: RunOwner | None = None) -> RunWriter:
     recorder = _record(home, "queued", "starting", keeper=keeper)
     recorder.event(GroupEvent(2, 0, 2, "gloo", "cpu", ["cpu"]))
     recorder.event(StateEvent(3, "running", reason='quotes " and \n lines é'))
@@ -85,7 +93,7 @@ def test_events_cut_anywhere_leave_the_events_before(tmp_path: Path) -> None:
         assert len(run.outcomes()) == (complete >= 5)
 
 
-def test_events_of_a_dead_writer_cut_anywhere(tmp_path: Path, dead: Keeper) -> None:
+def test_events_of_a_dead_writer_cut_anywhere(tmp_path: Path, dead: RunOwner) -> None:
     folder = _rich(tmp_path, keeper=dead).folder
     whole = (folder / "events.jsonl").read_bytes()
     for size in range(len(whole) + 1):
@@ -193,7 +201,7 @@ def test_the_first_end_is_the_end(tmp_path: Path) -> None:
 def test_the_newest_comes_first_from_all_homes(tmp_path: Path) -> None:
     for number in (2, 9, 4, 1):
         header = RunHeader(name="x", created_unix_ns=1_760_000_000_000_000_000 + number * 3_600_000_000_000)
-        Recorder(tmp_path / str(number % 2), header).open()
+        RunWriter(tmp_path / str(number % 2), header).open()
     runs = list_runs([tmp_path / "0", tmp_path / "1"])
     assert [(run.created_unix_ns // 3_600_000_000_000 - 488888) for run in runs] == [9, 4, 2, 1]
 
@@ -201,7 +209,7 @@ def test_the_newest_comes_first_from_all_homes(tmp_path: Path) -> None:
 # ---- lost runs
 
 
-def test_lost_is_recorded_once(tmp_path: Path, dead: Keeper) -> None:
+def test_lost_is_recorded_once(tmp_path: Path, dead: RunOwner) -> None:
     folder = _record(tmp_path, "running", keeper=dead).folder
     os.utime(folder / "run.json", ns=(1, 1))
     os.utime(folder / "events.jsonl", ns=(7_000_000_000, 7_000_000_000))
@@ -213,22 +221,22 @@ def test_lost_is_recorded_once(tmp_path: Path, dead: Keeper) -> None:
     assert [line["state"] for line in _lines(folder)] == ["running", "lost"]
 
 
-def test_last_words_count(tmp_path: Path, dead: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_words_count(tmp_path: Path, dead: RunOwner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that ends its run, and itself, just after the reader has read; nobody can lock the store."""
     folder = _record(tmp_path, "running", keeper=dead).folder
 
-    def gone(_: Keeper) -> bool:
+    def gone(_: RunOwner) -> bool:
         with (folder / "events.jsonl").open("ab") as file:
             file.write(encode(StateEvent(9, "succeeded")))
         return True
 
-    monkeypatch.setattr(Keeper, "gone", gone)
+    monkeypatch.setattr(RunOwner, "gone", gone)
     with (folder / "events.jsonl").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert StoredRun.read(folder).state == "succeeded"
 
 
-def test_lost_where_nothing_can_be_recorded(tmp_path: Path, dead: Keeper) -> None:
+def test_lost_where_nothing_can_be_recorded(tmp_path: Path, dead: RunOwner) -> None:
     folder = _record(tmp_path, keeper=dead).folder
     (folder / "events.jsonl").symlink_to("/proc/version")
     run = StoredRun.read(folder)
@@ -236,13 +244,13 @@ def test_lost_where_nothing_can_be_recorded(tmp_path: Path, dead: Keeper) -> Non
     assert run.state == "lost"
 
 
-def test_a_run_that_died_before_its_first_event(tmp_path: Path, dead: Keeper) -> None:
+def test_a_run_that_died_before_its_first_event(tmp_path: Path, dead: RunOwner) -> None:
     folder = _record(tmp_path, keeper=dead).folder
     assert StoredRun.read(folder).state == "lost"
     assert [line["state"] for line in _lines(folder)] == ["lost"]
 
 
-def test_of_another_node_nothing_is_known(tmp_path: Path, dead: Keeper) -> None:
+def test_of_another_node_nothing_is_known(tmp_path: Path, dead: RunOwner) -> None:
     away = msgspec.structs.replace(dead, node=dead.node + "x")
     run = StoredRun.read(_record(tmp_path, "running", keeper=away).folder)
     assert run.state == "running"
@@ -250,7 +258,7 @@ def test_of_another_node_nothing_is_known(tmp_path: Path, dead: Keeper) -> None:
 
 
 def test_a_keeper_is_gone_when_its_process_is() -> None:
-    here = Keeper.here()
+    here = RunOwner.here()
     assert not here.gone()
     assert msgspec.structs.replace(here, start_ticks=here.start_ticks - 1).gone()
     child = subprocess.Popen(["sleep", "60"])
@@ -269,7 +277,7 @@ def test_a_keeper_is_gone_when_its_process_is() -> None:
 def _work(home: Path, pipe: int) -> None:
     """Records runs without end, and says into the pipe what is done."""
     while True:
-        recorder = Recorder(home, RunHeader(name="killed", source="x" * 5000))
+        recorder = RunWriter(home, RunHeader(name="killed", source="x" * 5000))
         recorder.event(StateEvent(1, "running"))
         for number in range(2, 12):
             recorder.event(StateEvent(number, "running", reason="r" * 3000))
@@ -290,7 +298,7 @@ def _keep(path: Path, number: int) -> None:
     os.close(memfd)
 
 
-def _killed_at(home: Path, delay_s: float) -> tuple[Keeper, list[tuple[str, str, int]]]:
+def _killed_at(home: Path, delay_s: float) -> tuple[RunOwner, list[tuple[str, str, int]]]:
     source, sink = os.pipe()
     pid = os.fork()
     if pid == 0:

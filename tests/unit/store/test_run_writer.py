@@ -18,10 +18,10 @@ import pytest
 
 from quarterdeck.protocol.messages import Outcome, Output
 from quarterdeck.store.environment import describe
-from quarterdeck.store.format import GroupEvent, Keeper, OutcomeEvent, RunHeader, StateEvent
+from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunOwner, StateEvent
 from quarterdeck.store.paths import fallback, home, homes
 from quarterdeck.store.reader import StoredRun, list_runs
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 
 CREATED = 1_760_000_000_123_000_000
 
@@ -53,7 +53,7 @@ def _state(number: int, state: str = "running", **fields: object) -> StateEvent:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader(name="base line", title="cell [7]", source="x = 1\n"))
+    recorder = RunWriter(tmp_path, RunHeader(name="base line", title="cell [7]", source="x = 1\n"))
     recorder.event(_state(1, "starting"))
     group = GroupEvent(2, 0, 2, "gloo", "cpu", ["cpu", "cpu"], {"OMP_NUM_THREADS": "1"})
     recorder.event(group)
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert run.folder == recorder.folder == tmp_path / "runs" / recorder.run_id
     assert recorder.run_id.endswith("-base-line")
     assert (run.header.title, run.header.source, run.header.run_id) == ("cell [7]", "x = 1\n", run.run_id)
-    assert run.header.keeper == Keeper.here()
+    assert run.header.keeper == RunOwner.here()
     assert (run.state, run.reason, run.attempt) == ("failed", "rank 0 raised", 0)
     assert (run.started_unix_ns, run.ended_unix_ns, run.duration_s) == (3, 5_000_000_003, 5.0)
     assert (run.world_size, run.backend, run.device_type, run.devices) == (2, "gloo", "cpu", ["cpu", "cpu"])
@@ -86,7 +86,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_recorder_that_was_never_used_leaves_nothing(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "home", RunHeader(name="x"))
+    recorder = RunWriter(tmp_path / "home", RunHeader(name="x"))
     recorder.write(Output(rank=0, kind="stdout", text=""))
     recorder.close()
     assert not recorder.opened
@@ -94,7 +94,7 @@ def test_a_recorder_that_was_never_used_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_known_before_it_is_made(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader(title="cell [7]", created_unix_ns=CREATED))
+    recorder = RunWriter(tmp_path, RunHeader(title="cell [7]", created_unix_ns=CREATED))
     folder = recorder.folder
     recorder.open()
     recorder.open()
@@ -105,7 +105,7 @@ def test_the_folder_is_known_before_it_is_made(tmp_path: Path) -> None:
 
 
 def test_runs_of_the_same_millisecond_and_name_are_told_apart(tmp_path: Path) -> None:
-    recorders = [Recorder(tmp_path, RunHeader(name="x", created_unix_ns=CREATED)) for _ in range(3)]
+    recorders = [RunWriter(tmp_path, RunHeader(name="x", created_unix_ns=CREATED)) for _ in range(3)]
     for recorder in recorders:
         recorder.open()
     first, second, third = (recorder.run_id for recorder in recorders)
@@ -120,7 +120,7 @@ def test_a_header_is_not_there_before_it_is_whole(tmp_path: Path, monkeypatch: p
         raise SystemExit
 
     monkeypatch.setattr(os, "replace", crash)
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     with pytest.raises(SystemExit):
         recorder.open()
     assert recorder.folder.exists()
@@ -130,7 +130,7 @@ def test_a_header_is_not_there_before_it_is_whole(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["../../etc", "ä" * 300, "", ".", "x" * 300, "a/b\0c"])
 def test_any_name_makes_a_folder_in_runs(tmp_path: Path, name: str) -> None:
-    recorder = Recorder(tmp_path, RunHeader(name=name))
+    recorder = RunWriter(tmp_path, RunHeader(name=name))
     recorder.open()
     assert recorder.opened
     assert [run.folder for run in list_runs([tmp_path])] == [recorder.folder]
@@ -140,7 +140,7 @@ def test_any_name_makes_a_folder_in_runs(tmp_path: Path, name: str) -> None:
 
 def test_a_long_home_and_text_that_utf8_cannot_hold(tmp_path: Path) -> None:
     place = tmp_path / ("h" * 200) / os.fsdecode(b"caf\xe9")
-    recorder = Recorder(place, RunHeader(cwd=str(place), environment={"\udce9": "\udce9"}))
+    recorder = RunWriter(place, RunHeader(cwd=str(place), environment={"\udce9": "\udce9"}))
     recorder.write(Output(rank=0, kind="stdout", text="a\udce9b"))
     recorder.event(_state(1, reason="\udce9"))
     (run,) = list_runs([place])
@@ -150,7 +150,7 @@ def test_a_long_home_and_text_that_utf8_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_events_outlive_close(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     recorder.event(_state(1))
     recorder.close()
     recorder.close()
@@ -164,7 +164,7 @@ def test_events_outlive_close(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_has_a_place_beside_it(tmp_path: Path, no_tmp: Path) -> None:
     (tmp_path / "file").touch()
     place = tmp_path / "file" / ".quarterdeck"
-    recorder = Recorder(place, RunHeader(name="x"))
+    recorder = RunWriter(place, RunHeader(name="x"))
     recorder.event(_state(1))
     assert recorder.opened
     assert recorder.folder.parent.parent == fallback(place)
@@ -177,7 +177,7 @@ def test_a_home_that_cannot_be_written_has_a_place_beside_it(tmp_path: Path, no_
 
 
 def test_a_read_only_file_system(no_tmp: Path) -> None:
-    recorder = Recorder(Path("/proc/quarterdeck"), RunHeader())
+    recorder = RunWriter(Path("/proc/quarterdeck"), RunHeader())
     recorder.event(_state(1))
     assert recorder.folder.is_relative_to(no_tmp)
     assert [run.folder for run in list_runs(homes(Path("/proc/quarterdeck")))] == [recorder.folder]
@@ -208,7 +208,7 @@ def test_a_fallback_that_is_not_private_is_not_used(tmp_path: Path, no_tmp: Path
     with pytest.raises(OSError, match="private"):
         fallback(place)
     assert homes(place) == []
-    recorder = Recorder(place, RunHeader())
+    recorder = RunWriter(place, RunHeader())
     recorder.event(_state(1))
     assert recorder.opened
     assert stat.S_IMODE(recorder.folder.parent.parent.stat().st_mode) == 0o700
@@ -218,7 +218,7 @@ def test_a_fallback_that_is_not_private_is_not_used(tmp_path: Path, no_tmp: Path
 
 def test_nowhere_to_write(no_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc")
-    recorder = Recorder(Path("/proc/quarterdeck"), RunHeader())
+    recorder = RunWriter(Path("/proc/quarterdeck"), RunHeader())
     recorder.event(_state(1))
     recorder.write(Output(rank=0, kind="stdout", text="x"))
     recorder.close()
@@ -237,7 +237,7 @@ def test_where_home_is() -> None:
 
 
 def test_a_full_disk_costs_lines_but_never_the_next_one(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     with files_up_to(4000) as limit:
         for number in range(1, 100):
             recorder.event(_state(number, reason="r" * number))
@@ -252,7 +252,7 @@ def test_a_full_disk_costs_lines_but_never_the_next_one(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_under_a_log(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     with files_up_to(4000) as limit:
         for _ in range(3):
             recorder.write(Output(rank=0, kind="stdout", text="x" * 3000))
@@ -262,7 +262,7 @@ def test_a_full_disk_under_a_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", [0, 1, 30])
 def test_no_space_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     recorder.event(_state(1))
     write, room = os.write, written
 
@@ -295,13 +295,13 @@ def test_a_small_disk_that_fills_up(tmp_path: Path, no_tmp: Path) -> None:
 
 
 def _fill(place: Path) -> None:
-    recorder = Recorder(place, RunHeader(name="first"))
+    recorder = RunWriter(place, RunHeader(name="first"))
     recorder.event(_state(1))
     for _ in range(10):
         recorder.write(Output(rank=0, kind="stdout", text="x" * 10_000))
     recorder.event(_state(2, reason="y" * 10_000))
     assert recorder.notice == "The history of this run is incomplete: No space left on device."
-    late = Recorder(place, RunHeader(name="second"))
+    late = RunWriter(place, RunHeader(name="second"))
     late.event(_state(1))
     assert late.notice.startswith(f"{place} cannot be written (No space left on device): this run is kept in")
     (recorder.folder / "rank-0.log").unlink()
@@ -315,7 +315,7 @@ def _fill(place: Path) -> None:
 
 
 def test_a_folder_deleted_meanwhile(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RunHeader())
+    recorder = RunWriter(tmp_path, RunHeader())
     recorder.open()
     (recorder.folder / "run.json").unlink()
     recorder.folder.rmdir()

@@ -14,7 +14,7 @@ import torch
 
 from quarterdeck.protocol.messages import WorkerNames
 from quarterdeck.transfer.names import analyse
-from quarterdeck.transfer.transfer_state import Ledger, Plan, sources_of
+from quarterdeck.transfer.transfer_state import Plan, TransferState, sources_of
 
 HIDDEN = {"In", "Out", "_", "exit"}
 
@@ -24,7 +24,7 @@ class Game:
 
     def __init__(self, ranks: int = 2) -> None:
         self.notebook: dict[str, Any] = {"__name__": "__main__"}
-        self.ledger = Ledger()
+        self.ledger = TransferState()
         self.workers = [WorkerNames(rank, f"life{rank}", {}) for rank in range(ranks)]
 
     def note(self, code: str) -> None:

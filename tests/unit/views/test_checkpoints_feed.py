@@ -21,7 +21,7 @@ from quarterdeck.checkpointing.save import flush, save_checkpoint
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
 from quarterdeck.views.checkpoints import location, trash
-from quarterdeck.views.checkpoints.feed import ShelfFeed, is_work
+from quarterdeck.views.checkpoints.feed import CheckpointsFeed, is_work
 from quarterdeck.views.checkpoints.messages import (
     Compare,
     Comparison,
@@ -68,15 +68,15 @@ def own_trash(monkeypatch: pytest.MonkeyPatch) -> trash.Trash:
     for module in (
         trash,
         sys.modules["quarterdeck.views.checkpoints.actions"],
-        sys.modules[ShelfFeed.__module__],
+        sys.modules[CheckpointsFeed.__module__],
     ):
         monkeypatch.setattr(module, "trash", mine)
     yield mine
     mine.sweep(everything=True)
 
 
-def opened(folder: Path, namespace: dict[str, Any] | None = None) -> tuple[ShelfFeed, list[Row]]:
-    feed = ShelfFeed(location.of_folder(folder), {} if namespace is None else namespace)
+def opened(folder: Path, namespace: dict[str, Any] | None = None) -> tuple[CheckpointsFeed, list[Row]]:
+    feed = CheckpointsFeed(location.of_folder(folder), {} if namespace is None else namespace)
     return feed, rows(feed.whole())
 
 
@@ -85,7 +85,7 @@ def rows(messages: Sequence[ToBrowser]) -> list[Row]:
     return [row for group in shelf.groups for row in group.rows]
 
 
-def ask(feed: ShelfFeed, request: ToKernel) -> list[ToBrowser]:
+def ask(feed: CheckpointsFeed, request: ToKernel) -> list[ToBrowser]:
     """As the widget does it, message by message over the wire."""
     sent = msgspec.convert(msgspec.json.decode(msgspec.json.encode(request)), ToKernel)
     return list(feed.work(sent, lambda: True)) if is_work(sent) else feed.answer(sent)
@@ -170,7 +170,7 @@ def test_all_runs_of_a_store_newest_first(save: Save, tmp_path: Path) -> None:
     time.sleep(0.01)
     save(1, folder=tmp_path / "runs" / "b" / "checkpoints")
     (tmp_path / "runs" / "c").mkdir()
-    feed = ShelfFeed(location.of_store([tmp_path]), {})
+    feed = CheckpointsFeed(location.of_store([tmp_path]), {})
     shelf = only(feed.whole(), Shelf)
     assert [Path(group.path).parent.name for group in shelf.groups] == ["b", "a"]
     save(5, folder=tmp_path / "runs" / "c" / "checkpoints")

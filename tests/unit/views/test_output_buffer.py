@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quarterdeck.store.output import Piece, Stream
 from quarterdeck.views.run.messages import Line, Lines
-from quarterdeck.views.run.output_buffer import AT_ONCE, KEPT, LINE_CHARS, LineBook
+from quarterdeck.views.run.output_buffer import AT_ONCE, KEPT, LINE_CHARS, OutputBuffer
 
 MS = 1_000_000
 
@@ -18,7 +18,7 @@ def texts(messages: list[Lines]) -> list[str]:
 
 
 def test_lines_come_in_order_with_rank_time_and_stream() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("a\nb\n", 1, ms=5), said("oops\n", 0, "stderr", ms=6), said("42\n", 1, "result", ms=7)])
     (news,) = book.news()
     assert not news.whole
@@ -32,7 +32,7 @@ def test_lines_come_in_order_with_rank_time_and_stream() -> None:
 
 
 def test_an_unfinished_line_is_open_until_its_end_comes() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("hal", 1), said("x\n", 0)])
     (news,) = book.news()
     assert [line.text for line in news.open] == ["hal"]
@@ -45,7 +45,7 @@ def test_an_unfinished_line_is_open_until_its_end_comes() -> None:
 
 
 def test_a_progress_bar_is_one_line_with_what_stands_in_it_last() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("\r 10%|#   |"), said("\r 20%|##  |"), said("\r")])
     (news,) = book.news()
     assert [line.text for line in news.open] == [" 20%|##  |"]
@@ -57,19 +57,19 @@ def test_a_progress_bar_is_one_line_with_what_stands_in_it_last() -> None:
 
 
 def test_windows_line_ends_are_line_ends() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("a\r\nb\r"), said("\n")])
     assert texts(book.news()) == ["a", "b"]
 
 
 def test_streams_of_one_rank_do_not_mix() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("out"), said("err", stream="stderr"), said("put\n"), said("or\n", stream="stderr")])
     assert texts(book.news()) == ["output", "error"]
 
 
 def test_colours_and_other_codes_are_gone_also_where_a_chunk_cuts_them() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("\x1b[31mred\x1b[0m \x1b[2Kend\x07\nnext \x1b[3")])
     (news,) = book.news()
     assert texts([news]) == ["red end"]
@@ -79,7 +79,7 @@ def test_colours_and_other_codes_are_gone_also_where_a_chunk_cuts_them() -> None
 
 
 def test_a_long_line_is_cut_and_an_endless_one_takes_no_memory() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("x" * 5_000 + "\n")])
     (line,) = texts(book.news())
     assert line == "x" * (LINE_CHARS - 1) + "…"
@@ -93,7 +93,7 @@ def test_a_long_line_is_cut_and_an_endless_one_takes_no_memory() -> None:
 
 
 def test_of_a_flood_both_ends_are_sent_and_the_rest_is_counted() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("before\n")])
     assert texts(book.news()) == ["before"]
     for number in range(5_000):
@@ -106,7 +106,7 @@ def test_of_a_flood_both_ends_are_sent_and_the_rest_is_counted() -> None:
 
 
 def test_just_as_many_lines_as_one_message_takes_come_in_one() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("x\n" * AT_ONCE)])
     (news,) = book.news()
     assert len(news.lines) == AT_ONCE
@@ -114,7 +114,7 @@ def test_just_as_many_lines_as_one_message_takes_come_in_one() -> None:
 
 
 def test_the_whole_has_the_newest_lines_and_counts_the_others() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("".join(f"{n}\n" for n in range(KEPT + 500)) + "open")])
     whole = book.whole()
     assert whole.whole
@@ -128,14 +128,14 @@ def test_the_whole_has_the_newest_lines_and_counts_the_others() -> None:
 
 
 def test_what_a_reader_passed_over_counts_as_dropped() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("four\n" * 10)])
     book.skipped(500)
     assert book.whole().dropped == 100
 
 
 def test_at_the_end_an_unfinished_line_is_a_line() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("bye")])
     book.news()
     book.finish()
@@ -147,7 +147,7 @@ def test_at_the_end_an_unfinished_line_is_a_line() -> None:
 
 
 def test_the_last_line_of_a_rank_is_not_a_blank_one() -> None:
-    book = LineBook()
+    book = OutputBuffer()
     book.feed([said("seen\n\n  \n", 2), said("other\n", 1)])
     assert book.last_line(2) == "seen"
     assert book.last_line(5) == ""

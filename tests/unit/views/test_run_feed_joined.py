@@ -10,8 +10,8 @@ import pytest
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.thinned import ThinnedMetrics
 from quarterdeck.store.reader import StoredRun
-from quarterdeck.views.cell.run_output import RunDisplay
-from quarterdeck.views.run.curve_stream import CurveBook
+from quarterdeck.views.cell.run_output import RunOutput
+from quarterdeck.views.run.curve_stream import CurveStream
 from quarterdeck.views.run.feed import Feed
 from quarterdeck.views.sink import Bundle, Control, Sink
 from support.metric_files import Files, check_line
@@ -173,7 +173,7 @@ def test_a_resumed_run_shows_its_parent_s_curves_before_its_first_step(tmp_path:
 def test_a_run_that_is_compared_with_is_joined_too(tmp_path: Path) -> None:
     _, run = resumed(tmp_path)
     run.log([8])
-    book = CurveBook(run.folder.name, run.folder, only_means=True)
+    book = CurveStream(run.folder.name, run.folder, only_means=True)
     [(_, data)] = book.whole(StoredRun.read(run.folder))
     steps = np.frombuffer(data, "<f8").reshape(6, -1)[0]
     assert steps.tolist() == list(range(9))
@@ -191,7 +191,7 @@ def test_the_picture_is_of_the_joined_curves_and_the_table_of_this_run_s(
         lambda metrics, title: (drawn.append(metrics), ({}, {}))[1],
     )
     sink = _Page()
-    display = RunDisplay(sink, Control())
+    display = RunOutput(sink, Control())
     display.draw(run.folder, 0.0, last=True)
     assert list(drawn[-1]["loss"].steps(0)) == list(range(10))
     run.log([5])

@@ -17,10 +17,10 @@ from quarterdeck.protocol.messages import Evidence, Outcome
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.vitals import Vitals
-from quarterdeck.store.writer import Recorder
+from quarterdeck.store.writer import RunWriter
 from quarterdeck.views.run.messages import State
 from quarterdeck.views.run.progress import progress
-from quarterdeck.views.run.snapshot import Facts, notes, state
+from quarterdeck.views.run.snapshot import RunFacts, notes, state
 from quarterdeck.views.sink import Control
 
 START_NS = 1_760_000_000_000_000_000
@@ -34,10 +34,10 @@ class Story:
         header = RunHeader(
             title="train()", kind="function", arguments="lr=0.1", created_unix_ns=START_NS, max_restarts=2
         )
-        self.recorder = Recorder(home, header)
+        self.recorder = RunWriter(home, header)
         self.world_size = world_size
         self.now_ns = START_NS
-        self.facts = Facts()
+        self.facts = RunFacts()
         self.control = Control()
 
     def state(self, state: Any, attempt: int = 0, reason: str = "", after_s: float = 1, **more: Any) -> None:
@@ -85,7 +85,7 @@ def bar(
 
 
 def test_before_it_is_on_record_a_run_is_starting(tmp_path: Path) -> None:
-    facts = Facts(last_steps={1: 5, 0: 4})
+    facts = RunFacts(last_steps={1: 5, 0: 4})
     told = state(tmp_path / "some-run", None, facts, Control(), lambda rank: "")
     assert (told.run.run_id, told.run.state, told.run.words) == ("some-run", "starting", "")
     assert told.run.started_ms is None
@@ -249,7 +249,7 @@ def test_a_run_without_failure_has_no_faults(story: Story) -> None:
 def test_a_row_of_a_rank(story: Story) -> None:
     story.running()
     vitals = Vitals(1, START_NS, 97.5, 10, 100, 88.0, 20, 200)
-    story.facts = Facts(vitals={1: vitals}, paces={1: Pace(12, 30.5, 1.5, True)}, steps_per_s=33.0)
+    story.facts = RunFacts(vitals={1: vitals}, paces={1: Pace(12, 30.5, 1.5, True)}, steps_per_s=33.0)
     told = story.told()
     assert told.steps_per_s == 33.0
     row = told.ranks[1]
@@ -265,7 +265,7 @@ def test_a_row_of_a_rank(story: Story) -> None:
 def test_after_the_end_nobody_is_busy_or_slow(story: Story) -> None:
     story.running()
     vitals = Vitals(1, START_NS, 97.5, 10, 100, 88.0, 20, 200)
-    story.facts = Facts(
+    story.facts = RunFacts(
         vitals={1: vitals}, paces={1: Pace(12, 30.5, 1.5, True)}, steps_per_s=33.0, bars={1: [bar("x", 1, 9)]}
     )
     story.state("succeeded")

@@ -44,7 +44,7 @@ def test_pictures_of_a_long_run_are_rarer_the_longer_they_take(
     """So that a week's curves do not keep the kernel busy."""
     run = Run(tmp_path)
     run.start()
-    display = run_output.RunDisplay(Nowhere(), Control())
+    display = run_output.RunOutput(Nowhere(), Control())
     display.seen(0.0)
 
     def slow(*_: object) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from quarterdeck.views.checkpoints.location import Scope
+from quarterdeck.views.checkpoints.location import Location
 from quarterdeck.views.sink import Bundle, Control
 
 
@@ -43,7 +43,7 @@ class ShellSink:
 
         return _bundle_of(RunView(folder, control, beside_output))
 
-    def checkpoints_view(self, scope: Scope) -> Bundle | None:
+    def checkpoints_view(self, scope: Location) -> Bundle | None:
         """The same for the checkpoint browser, which may put a variable into the notebook."""
         if not self._draws_widgets:
             return None

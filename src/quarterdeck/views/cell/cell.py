@@ -20,7 +20,7 @@ from quarterdeck.protocol.messages import Output
 from quarterdeck.views.cell import html
 from quarterdeck.views.cell.outputs import Outputs
 from quarterdeck.views.cell.rows import NOWHERE, Kind, Row, Rows
-from quarterdeck.views.cell.run_output import RunDisplay
+from quarterdeck.views.cell.run_output import RunOutput
 from quarterdeck.views.cell.screen import LINE_LIMIT, Screen, Stream
 from quarterdeck.views.cell.segments import Rich
 from quarterdeck.views.cell.terminal import PrintedOutputs
@@ -52,7 +52,7 @@ class CellView:
         self._burst_s = BURST * INTERVAL_S if sink.live else 0.0
         self._spent_until = float("-inf")
         self._control = _StopOf()
-        self._run = RunDisplay(sink, self._control)
+        self._run = RunOutput(sink, self._control)
 
     def begin(self, world_size: int, log_dir: str = "") -> None:
         """Say how large the group is (it decides about rank chips) and where its full log lies."""

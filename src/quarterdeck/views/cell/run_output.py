@@ -40,7 +40,7 @@ _neighbours = threading.Lock()
 """The outputs of one run stand together, also where several runs appear under one cell at once."""
 
 
-class RunDisplay:
+class RunOutput:
     """`seen` once there is something to see; `draw` shows it. Not thread-safe.
 
     Pictures are drawn by a thread, since they take a moment in which whoever shows the cell has to hear the

@@ -1,7 +1,7 @@
 """The checkpoints of a scope as messages for their live views. Made by `widget`, in the kernel; used from
 any thread.
 
-    feed = ShelfFeed(scope, namespace)
+    feed = CheckpointsFeed(scope, namespace)
     feed.whole()                # answers Sync
     feed.news()                 # once a second while somebody looks: what changed
     feed.answer(request)        # what takes no time
@@ -21,9 +21,9 @@ from quarterdeck.checkpointing.storage import is_url
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.views.checkpoints import actions
 from quarterdeck.views.checkpoints.detail import detail
-from quarterdeck.views.checkpoints.folder import Album
-from quarterdeck.views.checkpoints.index import Catalog
-from quarterdeck.views.checkpoints.location import Scope
+from quarterdeck.views.checkpoints.folder import CheckpointFolder
+from quarterdeck.views.checkpoints.index import CheckpointIndex
+from quarterdeck.views.checkpoints.location import Location
 from quarterdeck.views.checkpoints.messages import (
     Compare,
     Delete,
@@ -50,12 +50,12 @@ _LOOK_INTO_S = 0.1
 GoOn = Callable[[], bool]
 
 
-class ShelfFeed:
+class CheckpointsFeed:
     """One browser. Nothing on disk makes it raise."""
 
-    def __init__(self, scope: Scope, namespace: actions.Namespace) -> None:
+    def __init__(self, scope: Location, namespace: actions.Namespace) -> None:
         """`namespace`: where `Load` puts a variable."""
-        self._catalog = Catalog(scope)
+        self._catalog = CheckpointIndex(scope)
         self._namespace = namespace
         self._lock = RLock()
         self._shown: dict[str, bool] = {}
@@ -135,7 +135,7 @@ class ShelfFeed:
 
     # ---- inside
 
-    def _refresh(self, always: bool = False) -> tuple[list[Album], list[str], list[ToBrowser]]:
+    def _refresh(self, always: bool = False) -> tuple[list[CheckpointFolder], list[str], list[ToBrowser]]:
         """A store that cannot be reached is told once; what was read of it stays."""
         try:
             return *self._catalog.refresh(always), []
@@ -144,7 +144,7 @@ class ShelfFeed:
             before, self._told = self._told, trouble.text
             return [], [], [] if before == trouble.text else [trouble]
 
-    def _get(self, id: str) -> tuple[Album, Checkpoint]:
+    def _get(self, id: str) -> tuple[CheckpointFolder, Checkpoint]:
         with self._lock:
             return self._catalog.get(id)
 
@@ -157,7 +157,7 @@ class ShelfFeed:
     def _undoable(self) -> list[Deleted]:
         return trash.of({album.place.path for album in self._catalog.all})
 
-    def _message(self, albums: list[Album], gone: list[str], whole: bool = False) -> Shelf:
+    def _message(self, albums: list[CheckpointFolder], gone: list[str], whole: bool = False) -> Shelf:
         self._deleted = self._undoable()
         return Shelf(
             where=self._catalog.where,
@@ -178,7 +178,7 @@ class ShelfFeed:
 
 
 def is_work(request: ToKernel) -> bool:
-    """It reads or writes tensors: see `ShelfFeed.work`."""
+    """It reads or writes tensors: see `CheckpointsFeed.work`."""
     return isinstance(request, WantStatistics | Compare | Load | Export)
 
 

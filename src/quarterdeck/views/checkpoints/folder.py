@@ -19,7 +19,7 @@ _Sign = tuple[int, int]
 """Time of the last change, and which file it is."""
 
 
-class Album:
+class CheckpointFolder:
     """`checkpoints`, the highest step first, and `run`, as of the last `refresh`."""
 
     def __init__(self, place: Place, id: str) -> None:

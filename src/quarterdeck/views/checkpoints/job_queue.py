@@ -13,7 +13,7 @@ Work = Callable[[Callable[[], bool]], None]
 _MOST_WAITING = 16
 
 
-class Lane:
+class JobQueue:
     """`newest_only`: what is asked for ends what was asked for before."""
 
     def __init__(self, name: str, newest_only: bool) -> None:

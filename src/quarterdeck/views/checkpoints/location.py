@@ -28,33 +28,33 @@ class Place(NamedTuple):
     """The one that is wanted of it; "": all."""
 
 
-class Scope(NamedTuple):
+class Location(NamedTuple):
     where: str
     """In words, for the head of the list."""
     places: Callable[[], list[Place]]
     """As of now; cheap enough to be asked every second."""
 
 
-def of_store(homes: Sequence[Path]) -> Scope:
+def of_store(homes: Sequence[Path]) -> Location:
     """All runs that have saved something."""
     folder = os.path.relpath(homes[0]) if homes else "the run store"
     where = str(homes[0]) if folder.startswith("..") else folder
-    return Scope(f"all runs in {where}", lambda: list(_in_homes(homes)))
+    return Location(f"all runs in {where}", lambda: list(_in_homes(homes)))
 
 
-def of_run(folder: Path, name: str) -> Scope:
+def of_run(folder: Path, name: str) -> Location:
     """There may be nothing yet."""
     place = Place(str(folder / CHECKPOINTS), folder)
-    return Scope(name, lambda: [] if os.path.islink(place.path) else [place])
+    return Location(name, lambda: [] if os.path.islink(place.path) else [place])
 
 
-def of_folder(path: str | os.PathLike[str]) -> Scope:
+def of_folder(path: str | os.PathLike[str]) -> Location:
     """A folder of checkpoints, a checkpoint, a run's folder, a run store, or a URL. UsageError if it is no
     folder.
     """
     text = os.fspath(path)
     if is_url(text):
-        return Scope(text, lambda: [Place(text.rstrip("/"))])
+        return Location(text, lambda: [Place(text.rstrip("/"))])
     folder = Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
     if not folder.is_dir():
         what = "is a file: give the folder" if folder.exists() else "is not there"
@@ -64,13 +64,13 @@ def of_folder(path: str | os.PathLike[str]) -> Scope:
     if (folder / "runs").is_dir():
         return of_store([folder])
     if (folder / MANIFEST).is_file() or step_of(folder.name) is not None:
-        return Scope(str(folder), lambda: [Place(str(folder.parent), _above(folder.parent), folder.name)])
+        return Location(str(folder), lambda: [Place(str(folder.parent), _above(folder.parent), folder.name)])
     inside = folder / CHECKPOINTS
     there = inside if inside.is_dir() else folder
-    return Scope(str(there), lambda: [Place(str(there), _above(there))])
+    return Location(str(there), lambda: [Place(str(there), _above(there))])
 
 
-def named(text: str, homes: Sequence[Path]) -> Scope:
+def named(text: str, homes: Sequence[Path]) -> Location:
     """A run by its id, name or title, the newest first; else a path. UsageError if it is neither."""
     found = next((run for run in list_runs(homes) if text in _names(run)), None)
     if found is not None:

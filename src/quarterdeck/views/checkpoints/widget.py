@@ -13,9 +13,9 @@ from typing import Any
 import traitlets
 
 from quarterdeck.views.checkpoints.actions import Namespace
-from quarterdeck.views.checkpoints.feed import ShelfFeed, is_work
-from quarterdeck.views.checkpoints.job_queue import Lane
-from quarterdeck.views.checkpoints.location import Scope
+from quarterdeck.views.checkpoints.feed import CheckpointsFeed, is_work
+from quarterdeck.views.checkpoints.job_queue import JobQueue
+from quarterdeck.views.checkpoints.location import Location
 from quarterdeck.views.checkpoints.messages import Alive, Compare, ToBrowser, ToKernel, WantStatistics
 from quarterdeck.views.widget import NOBODY_S, LiveWidget, asked
 
@@ -28,11 +28,11 @@ class CheckpointBrowser(LiveWidget):
     view = traitlets.Unicode("checkpoints").tag(sync=True)
     """Which of the bundle's views this is."""
 
-    def __init__(self, scope: Scope, namespace: Namespace) -> None:
+    def __init__(self, scope: Location, namespace: Namespace) -> None:
         super().__init__()
-        self._feed = ShelfFeed(scope, namespace)
-        self._looking = Lane("quarterdeck-look", newest_only=True)
-        self._doing = Lane("quarterdeck-do", newest_only=False)
+        self._feed = CheckpointsFeed(scope, namespace)
+        self._looking = JobQueue("quarterdeck-look", newest_only=True)
+        self._doing = JobQueue("quarterdeck-do", newest_only=False)
         self._heard_s = 0.0
         self._lock = threading.Lock()
         self._following = False

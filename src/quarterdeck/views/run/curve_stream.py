@@ -23,7 +23,7 @@ Sent = tuple[ToBrowser, bytes]
 """A message and its buffer; b"" if it has none."""
 
 
-class CurveBook:
+class CurveStream:
     """The curves of one run, joined with those of the runs that it continues. `only_means`: of a run that
     another one is compared with.
     """

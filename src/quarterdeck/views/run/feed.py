@@ -21,7 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from quarterdeck.store.output import OutputReader
-from quarterdeck.views.run.curve_stream import CurveBook, Sent
+from quarterdeck.views.run.curve_stream import CurveStream, Sent
 from quarterdeck.views.run.messages import (
     Compare,
     State,
@@ -33,9 +33,9 @@ from quarterdeck.views.run.messages import (
     WantRuns,
     Zoom,
 )
-from quarterdeck.views.run.output_buffer import LineBook
+from quarterdeck.views.run.output_buffer import OutputBuffer
 from quarterdeck.views.run.requests import Answers
-from quarterdeck.views.run.run_files import FactBook
+from quarterdeck.views.run.run_files import RunFiles
 from quarterdeck.views.run.snapshot import state
 from quarterdeck.views.sink import Control
 
@@ -63,10 +63,10 @@ class Feed:
         self._control = control or Control()
         self._clock = clock
         self._lock = RLock()
-        self._facts = FactBook(folder, self._safely)
-        self._curves = CurveBook(folder.name, folder)
+        self._facts = RunFiles(folder, self._safely)
+        self._curves = CurveStream(folder.name, folder)
         self._output = OutputReader(folder)
-        self._lines = LineBook()
+        self._lines = OutputBuffer()
         self._answers = Answers(folder, self._facts.decks)
         self._state: State | None = None
         self._due = {"state": 0.0, "lines": 0.0, "curves": 0.0}

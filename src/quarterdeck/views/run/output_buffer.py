@@ -18,7 +18,7 @@ _OPEN_CHARS = 4 * LINE_CHARS
 """Of an unfinished line, as it was written: with codes that will not be shown."""
 
 
-class LineBook:
+class OutputBuffer:
     """Takes pieces; gives messages."""
 
     def __init__(self) -> None:

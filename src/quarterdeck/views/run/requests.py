@@ -14,7 +14,7 @@ from quarterdeck.metrics.series import last_of_run
 from quarterdeck.store.layout import log_name
 from quarterdeck.store.paths import homes
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs
-from quarterdeck.views.run.curve_stream import CurveBook, Sent
+from quarterdeck.views.run.curve_stream import CurveStream, Sent
 from quarterdeck.views.run.messages import DeckPage, Log, OtherRun, Runs, Trouble
 from quarterdeck.views.run.runs_html import called
 
@@ -31,7 +31,7 @@ class Answers:
         """`decks`: those whose versions the view knows."""
         self._folder = folder
         self._decks = decks
-        self._compared: dict[str, tuple[CurveBook, StoredRun]] = {}
+        self._compared: dict[str, tuple[CurveStream, StoredRun]] = {}
 
     def log(self, rank: int) -> list[Sent]:
         path = self._folder / log_name(rank)
@@ -75,7 +75,7 @@ class Answers:
             if (run := self._named(run_id)) is None:
                 sent.append((Trouble(about="compare", text=f"The run {run_id} is no longer there."), b""))
                 continue
-            self._compared[run_id] = CurveBook(run_id, run.folder, only_means=True), run
+            self._compared[run_id] = CurveStream(run_id, run.folder, only_means=True), run
             sent += _whole(*self._compared[run_id])
         return sent
 
@@ -109,7 +109,7 @@ class Answers:
         return homes(self._folder.parents[1])
 
 
-def _whole(book: CurveBook, run: StoredRun) -> Iterator[Sent]:
+def _whole(book: CurveStream, run: StoredRun) -> Iterator[Sent]:
     run.refresh()
     yield from book.whole(run)
 

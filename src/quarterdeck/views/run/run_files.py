@@ -13,7 +13,7 @@ from quarterdeck.metrics.step_timing import Paces
 from quarterdeck.store.layout import HEADER
 from quarterdeck.store.reader import NotARun, StoredRun
 from quarterdeck.store.vitals import read_vitals
-from quarterdeck.views.run.snapshot import Facts
+from quarterdeck.views.run.snapshot import RunFacts
 
 Safely = Callable[[str, Callable[[], Any], Any], Any]
 """What it is about, how it is read, what stands for it if that fails."""
@@ -22,14 +22,14 @@ _Seen = dict[str, tuple[int, int]]
 """By file: size and time of its last change."""
 
 
-class FactBook:
+class RunFiles:
     """`run` and `facts`, as of the last `refresh`."""
 
     def __init__(self, folder: Path, safely: Safely) -> None:
         self.run: StoredRun | None = None
         self.gone = False
         """Somebody has removed the run's folder."""
-        self.facts = Facts()
+        self.facts = RunFacts()
         self._folder = folder
         self._safely = safely
         self._paces = Paces(folder)

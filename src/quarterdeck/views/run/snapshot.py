@@ -42,7 +42,7 @@ _WITHOUT_OUTCOME: dict[str, RankState] = {
 
 
 @dataclass
-class Facts:
+class RunFacts:
     """What the files of a run tell, beside `StoredRun`; by rank, of the present attempt."""
 
     vitals: Mapping[int, Vitals] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Facts:
 def state(
     folder: Path,
     run: StoredRun | None,
-    facts: Facts,
+    facts: RunFacts,
     control: Control,
     last_line: Callable[[int], str],
 ) -> State:
@@ -78,7 +78,7 @@ def state(
     )
 
 
-def _head(folder: Path, run: StoredRun | None, facts: Facts, control: Control) -> RunHead:
+def _head(folder: Path, run: StoredRun | None, facts: RunFacts, control: Control) -> RunHead:
     now_ms = time.time() * 1000
     if run is None:
         return RunHead(
@@ -104,7 +104,7 @@ def _head(folder: Path, run: StoredRun | None, facts: Facts, control: Control) -
     )
 
 
-def _resumed(run: StoredRun, facts: Facts) -> str:
+def _resumed(run: StoredRun, facts: RunFacts) -> str:
     if run.resumed or not run.header.resumed_from:
         return run.resumed
     return "has loaded nothing yet" if _step(run, facts) is not None else ""
@@ -114,7 +114,7 @@ def _ms(time_unix_ns: int) -> float | None:
     return time_unix_ns / 1e6 if time_unix_ns else None
 
 
-def _step(run: StoredRun, facts: Facts) -> int | None:
+def _step(run: StoredRun, facts: RunFacts) -> int | None:
     """Of the rank that failed first; else of the one that is farthest."""
     root = faults.root_of(run)
     if root is not None and (step := _step_of(root.rank, facts)) is not None:
@@ -122,21 +122,21 @@ def _step(run: StoredRun, facts: Facts) -> int | None:
     return max((s for rank in facts.last_steps if (s := _step_of(rank, facts)) is not None), default=None)
 
 
-def _step_of(rank: int, facts: Facts) -> int | None:
+def _step_of(rank: int, facts: RunFacts) -> int | None:
     pace = facts.paces.get(rank)
     if pace is not None and pace.step is not None:
         return pace.step
     return facts.last_steps.get(rank)
 
 
-def _progress(facts: Facts) -> Progress | None:
+def _progress(facts: RunFacts) -> Progress | None:
     return progress(facts.bars, time.time_ns())
 
 
 # ---- ranks
 
 
-def _ranks(run: StoredRun | None, facts: Facts, last_line: Callable[[int], str]) -> list[Rank]:
+def _ranks(run: StoredRun | None, facts: RunFacts, last_line: Callable[[int], str]) -> list[Rank]:
     size = run.world_size if run is not None else 0
     outcomes = {outcome.rank: outcome for outcome in run.outcomes()} if run is not None else {}
     seen = {*facts.vitals, *facts.paces, *facts.last_steps}
@@ -147,7 +147,7 @@ def _ranks(run: StoredRun | None, facts: Facts, last_line: Callable[[int], str])
     ]
 
 
-def _rank(rank: int, run: StoredRun | None, facts: Facts, outcome: Outcome | None, line: str) -> Rank:
+def _rank(rank: int, run: StoredRun | None, facts: RunFacts, outcome: Outcome | None, line: str) -> Rank:
     pace = facts.paces.get(rank)
     vitals = facts.vitals.get(rank)
     going = outcome is None and (run is None or not run.terminal)
