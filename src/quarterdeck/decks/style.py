@@ -1,20 +1,16 @@
-"""How a deck's page looks: one sheet, light and dark. The values are those of the design tokens."""
+"""How a deck's page looks: one sheet, light and dark."""
 
 from __future__ import annotations
 
+from quarterdeck.present import palette
+
 _LIGHT = (
-    "--bg:#fff;--raise:#f8f9fa;--hover:#f1f3f5;--fg:rgba(0,0,0,.87);--full:#000;--fg2:#5f6368;--line:#e0e0e0;"
-    "--soft:#eceef0;--ctl:#8a9096;--trk:#e6e8eb;--acc:#1769c2;--acc-t:#e8f1fc;--warn:#8a5a00;--warn-t:#fff5dc;"
-    "--err:#c62828;--err-t:#fdecea;--k:#008000;--s:#ba2121;--n:#007a00;--cm:#3b7373;--o:#7800c2;--f:#0000e0;"
-    "--r0:#004c9e;--r1:#c24a00;--r2:#009963;--r3:#8a3d74;--r4:#2595b1;--r5:#938110;--r6:#3a3399;--r7:#5a1d16;"
-    "color-scheme:light"
+    "--bg:#fff;--fg:rgba(0,0,0,.87);--full:#000;--k:#008000;--s:#ba2121;--n:#007a00;--cm:#3b7373;--o:#7800c2;"
+    f"--f:#0000e0;{palette.variables(palette.LIGHT)}color-scheme:light"
 )
 _DARK = (
-    "--bg:#111;--raise:#1a1b1d;--hover:#232528;--fg:rgba(255,255,255,.87);--full:#fff;--fg2:#a5abb1;"
-    "--line:#36393d;--soft:#26282b;--ctl:#7d848b;--trk:#2c2f33;--acc:#64b5f6;--acc-t:#13283b;--warn:#ffb74d;"
-    "--warn-t:#33240f;--err:#f28b82;--err-t:#3a1a18;--k:#66bb6a;--s:#ff8080;--n:#81c784;--cm:#7fb3b3;"
-    "--o:#d48fff;--f:#64b5f6;--r0:#398eef;--r1:#ff7a33;--r2:#81e4bc;--r3:#d47dba;--r4:#8fecff;--r5:#ddd340;"
-    "--r6:#7f79d8;--r7:#d86c64;color-scheme:dark"
+    "--bg:#111;--fg:rgba(255,255,255,.87);--full:#fff;--k:#66bb6a;--s:#ff8080;--n:#81c784;--cm:#7fb3b3;"
+    f"--o:#d48fff;--f:#64b5f6;{palette.variables(palette.DARK)}color-scheme:dark"
 )
 _BASE = """
 *{box-sizing:border-box}

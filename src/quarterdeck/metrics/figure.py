@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 
 from quarterdeck.metrics.series import Series
 from quarterdeck.metrics.thinning import envelope, smoothed, thinned
+from quarterdeck.present import palette
 from quarterdeck.present.words import metric
 
-RANKS = ("#004c9e", "#c24a00", "#009963", "#8a3d74", "#2595b1", "#938110", "#3a3399", "#5a1d16")
+RANKS = palette.LIGHT_RANKS
 """The light palette, as the other colours here; ranks from 4 on are dashed."""
-_MEAN, _TEXT, _FAINT, _GRID, _AXIS, _ERROR = "#202124", "#202124", "#5f6368", "#eceef0", "#8a9096", "#c62828"
+_MEAN, _TEXT, _FAINT, _GRID, _AXIS, _ERROR = (
+    palette.LIGHT[name] for name in ("mean", "mean", "fg2", "soft", "ctl", "err")
+)
 _WIDTH_PX, _ROW_PX, _DPI = 684, 212, 100
 _POINT = 72 / _DPI
 """Of a pixel: matplotlib counts lines and type in points."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from html import escape
 
-FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
+from quarterdeck.present.palette import FAINT
+
 _CELL = "padding:4px 16px 4px 0;vertical-align:top;text-align:"
 
 

@@ -2,10 +2,11 @@
 
 import uplot from "uplot/dist/uPlot.min.css";
 
+import palette from "./basics/palette.css";
 import view from "./basics/view.css";
 import checkpoints from "./checkpoints/checkpoints.css";
 import curves from "./curves/curves.css";
 import head from "./run/head.css";
 import panels from "./run/panels.css";
 
-export const STYLES = [uplot, view, head, curves, panels, checkpoints].join("\n");
+export const STYLES = [uplot, palette, view, head, curves, panels, checkpoints].join("\n");

@@ -13,17 +13,22 @@ from html import escape
 from itertools import groupby
 
 from quarterdeck.present import ansi, words
+from quarterdeck.present.palette import DARK, DARK_RANKS, LIGHT, LIGHT_RANKS
 from quarterdeck.views.cell.rows import Row
 
-LIGHT_RANKS = ("#004c9e", "#c24a00", "#009963", "#8a3d74", "#2595b1", "#938110", "#3a3399", "#5a1d16")
-DARK_RANKS = ("#398eef", "#ff7a33", "#81e4bc", "#d47dba", "#8fecff", "#ddd340", "#7f79d8", "#d86c64")
 LIGHT_ANSI = ("#202124", "#c62828", "#276b2b", "#8a5a00", "#1769c2", "#8a3d74", "#0b6e7f", "#5f6368")
 DARK_ANSI = ("#8a9096", "#f28b82", "#81c784", "#ffb74d", "#64b5f6", "#d47dba", "#4dd0e1", "#e8eaed")
-DARK = ":is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .qd"
+IN_THE_DARK = ":is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .qd"
+
+
+def _colours(of: dict[str, str]) -> str:
+    return f"--q2:{of['fg2']};--qe:{of['hover']};--qw:{of['warn']};--qv:{of['warn-t']};"
+
+
 _BASE = (
-    ".qd{--q2:#5f6368;--qe:#f1f3f5;--qw:#8a5a00;--qv:#fff5dc;margin:0!important;font-variant-numeric:tabular-nums;"
+    f".qd{{{_colours(LIGHT)}margin:0!important;font-variant-numeric:tabular-nums;"
     "font-size:var(--jp-code-font-size,13px);line-height:var(--jp-code-line-height,1.31)}"
-    f"{DARK}{{--q2:#a5abb1;--qe:#232528;--qw:#ffb74d;--qv:#33240f}}"
+    f"{IN_THE_DARK}{{{_colours(DARK)}}}"
     ".qd .qg{display:grid;grid-template-columns:var(--qd-w,44px) minmax(0,1fr);column-gap:8px}"
     ".qd pre{margin:0;padding:0;border:0;background:none;color:var(--jp-content-font-color1,inherit);"
     "font:inherit;font-family:var(--jp-code-font-family,monospace);white-space:pre-wrap;overflow-wrap:anywhere;"
@@ -149,7 +154,7 @@ def _style(body: str, ranks: set[int]) -> str:
         rules.append(_NOTES)
     for slot in sorted({rank % 8 for rank in ranks}):
         rules.append(
-            f".qd .qc .q{slot}{{--c:{LIGHT_RANKS[slot]}}}{DARK} .qc .q{slot}{{--c:{DARK_RANKS[slot]}}}"
+            f".qd .qc .q{slot}{{--c:{LIGHT_RANKS[slot]}}}{IN_THE_DARK} .qc .q{slot}{{--c:{DARK_RANKS[slot]}}}"
         )
     used = {name for names in _ANSI_CLASS.findall(body) for name in names.split()}
     rules.extend(_ansi_rule(name) for name in sorted(used))
@@ -162,8 +167,10 @@ def _ansi_rule(name: str) -> str:
         return ".qd pre .dm{opacity:.7}"
     slot = int(name[1])
     if name[0] == "f":
-        return f".qd pre .{name}{{color:{LIGHT_ANSI[slot]}}}{DARK} pre .{name}{{color:{DARK_ANSI[slot]}}}"
+        return (
+            f".qd pre .{name}{{color:{LIGHT_ANSI[slot]}}}{IN_THE_DARK} pre .{name}{{color:{DARK_ANSI[slot]}}}"
+        )
     return (
         f".qd pre .{name}{{background:color-mix(in srgb,{LIGHT_ANSI[slot]} 25%,transparent)}}"
-        f"{DARK} pre .{name}{{background:color-mix(in srgb,{DARK_ANSI[slot]} 30%,transparent)}}"
+        f"{IN_THE_DARK} pre .{name}{{background:color-mix(in srgb,{DARK_ANSI[slot]} 30%,transparent)}}"
     )

@@ -9,6 +9,7 @@ from datetime import datetime
 from html import escape
 
 from quarterdeck.present import words
+from quarterdeck.present.palette import FAINT
 from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.views.checkpoints.messages import Group, Row
 from quarterdeck.views.sink import Bundle
@@ -27,7 +28,6 @@ _STYLE = (
     ".qd-shelf-static{font:12px/1.4 var(--jp-ui-font-family,sans-serif);font-variant-numeric:tabular-nums;"
     "color:var(--jp-content-font-color1,inherit)}"
 )
-_FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 EMPTY = "No checkpoints yet. qd.save_checkpoint(model, optimizer, step=step) keeps one."
 
 
@@ -88,4 +88,4 @@ def _notes(row: Row) -> str:
 
 
 def _faint(text: str) -> str:
-    return f'<span style="{_FAINT}">{escape(text)}</span>'
+    return f'<span style="{FAINT}">{escape(text)}</span>'

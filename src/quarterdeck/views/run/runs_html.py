@@ -11,7 +11,8 @@ from html import escape
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.present import words
 from quarterdeck.present.failure import short
-from quarterdeck.present.tables import FAINT, Raw, html_table, text_table
+from quarterdeck.present.palette import FAINT, LIGHT
+from quarterdeck.present.tables import Raw, html_table, text_table
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import StoredRun
@@ -31,11 +32,11 @@ _STATES = {
     "lost": ("?", "err"),
 }
 _COLOURS = {
-    "acc": "var(--jp-brand-color1,#1769c2)",
-    "ok": "var(--jp-success-color0,#276b2b)",
-    "warn": "var(--jp-warn-color0,#8a5a00)",
-    "err": "var(--jp-error-color0,#c62828)",
-    "idle": "var(--jp-ui-font-color2,#5f6368)",
+    "acc": f"var(--jp-brand-color1,{LIGHT['acc']})",
+    "ok": f"var(--jp-success-color0,{LIGHT['ok']})",
+    "warn": f"var(--jp-warn-color0,{LIGHT['warn']})",
+    "err": f"var(--jp-error-color0,{LIGHT['err']})",
+    "idle": f"var(--jp-ui-font-color2,{LIGHT['idle']})",
 }
 _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
 

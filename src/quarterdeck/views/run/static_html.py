@@ -10,6 +10,7 @@ from html import escape
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present import words
+from quarterdeck.present.palette import FAINT
 from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.reader import StoredRun
@@ -36,7 +37,6 @@ _STYLE = (
     ".qd-static iframe{width:100%;height:420px;resize:vertical;background:#fff;"
     "border:1px solid var(--jp-border-color2,#e0e0e0);border-radius:6px}"
 )
-_FAINT = "color:var(--jp-ui-font-color2,#5f6368)"
 
 
 def empty() -> str:
@@ -55,7 +55,7 @@ def of(
         f"<div><b>{escape(called(run.header))}</b> {escape(text)}</div>",
         html_table(heads, rows) if rows else "",
         *_decks(run),
-        f'<div style="{_FAINT}">{escape(foot)}</div>',
+        f'<div style="{FAINT}">{escape(foot)}</div>',
     ]
     plain = [f"{called(run.header)} {text}", *text_table(heads, rows), foot]
     return {
