@@ -341,7 +341,7 @@ def test_setup_cells_run_again_after_a_restart_the_newest_version_of_each(notebo
 def test_a_setup_cell_that_fails_after_a_restart_is_named(notebook: Notebook) -> None:
     notebook.ok("%%distributed --setup\nassert not globals().get('__file__') and world_size == 2")
     ran = notebook.ok("%workers restart -n 1")
-    assert "A --setup cell failed when it ran again (rank 0: AssertionError: )" in ran.text
+    assert "A --setup cell failed when it ran again (rank 0 raised AssertionError)" in ran.text
     notebook.ok("%workers stop")
     assert notebook.ok("%%distributed -n 2\nworld_size").lines()[-1] == f"{BOTH} 2"
 
@@ -357,6 +357,6 @@ def test_spawned_workers_serve_cells_like_forked_ones(new_notebook: Notebook) ->
         deadline_s=110,
     )
     assert f"{BOTH} 1.0" in ran.lines()
-    assert "start method  spawn" in new_notebook.ok("%workers").text
+    assert re.search(r"start method +spawn", new_notebook.ok("%workers").text)
     kept = new_notebook.ok("%%distributed\n!echo {sum_.item()}")
     assert kept.lines() == [f"{BOTH} 1.0"]
