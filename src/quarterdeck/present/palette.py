@@ -1,5 +1,5 @@
-"""The colours of all that is drawn: light and dark, by what they are for. Pure. `palette.css` of the live view
-is written from here (`make view`).
+"""The colours of all that is drawn: light and dark, by what they are for. Pure. `palette.css` of the views is
+written from here (`make view`).
 """
 
 from __future__ import annotations
