@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from quarterdeck.checkpointing import safetensors_file
-from quarterdeck.checkpointing.checkpoint import Checkpoint, check_files
 from quarterdeck.checkpointing.errors import DamagedCheckpoint
 from quarterdeck.checkpointing.lazy_tensor import Stored, Whole
 from quarterdeck.checkpointing.pickles import load_pt, read_dcp
 from quarterdeck.checkpointing.sharded import METADATA, MODEL, OPTIMIZER
 from quarterdeck.checkpointing.snapshot import WEIGHTS, own_name
+from quarterdeck.checkpointing.verify import check_files
 from quarterdeck.errors import UsageError
+
+if TYPE_CHECKING:
+    from quarterdeck.checkpointing.checkpoint import Checkpoint
 
 CHECKED_BYTES = 64 << 20
 """Files up to this size are compared with their checksum whenever they are loaded."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+import weakref
 from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -105,10 +107,8 @@ class Run:
     @property
     def parent(self) -> Run | None:
         """The run that this one continues (`--resume`); None if there is none, or not any more."""
-        from quarterdeck.kernel import run_registry
-
         folder = parent_of(self.folder, self._stored.header)
-        return run_registry.of(StoredRun.read(folder)) if folder is not None else None
+        return run_of(StoredRun.read(folder)) if folder is not None else None
 
     # ---- how it is
 
@@ -440,3 +440,23 @@ class _StopOf(Control):
     def stop(self) -> None:
         self.stopping = "asked"
         self._run.stop()
+
+
+_known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+"""By the id of the run, those that this kernel has started."""
+
+
+def remember(run: Run) -> None:
+    """From now on it is the Run of its folder."""
+    _known[run.run_id] = run
+
+
+def run_of(stored: StoredRun) -> Run:
+    """The Run of a run in the store: the same object for one that this kernel has."""
+    known = _known.get(stored.run_id)
+    return known if known is not None and _is_same(known.folder, stored.folder) else Run(stored)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Another folder may claim the id of a run of ours."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)

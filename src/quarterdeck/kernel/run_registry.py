@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
-import weakref
 from pathlib import Path
 
 import msgspec
 
 from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.active_run import ActiveRun
-from quarterdeck.kernel.run import Run
+from quarterdeck.kernel.run import Run, remember, run_of
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import NotARun, StoredRun
 
-_known: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 _running: dict[str, Run] = {}
 
 
@@ -26,7 +23,8 @@ def begin(live: ActiveRun, known: RunHeader) -> Run:
     """
     run = Run(_read(live.folder, msgspec.structs.replace(known, run_id=live.run_id)), live)
     run_id = run.run_id
-    _known[run_id] = _running[run_id] = run
+    _running[run_id] = run
+    remember(run)
     live.ended.add_done_callback(lambda _: _running.pop(run_id, None))  # `run` would hold itself
     live.start()
     if not notebooks.loaded():
@@ -44,18 +42,7 @@ def _tell_of_unfinished() -> None:
 
 def at(folder: str, known: RunHeader) -> Run:
     """The Run of that folder."""
-    return of(_read(folder, known))
-
-
-def of(stored: StoredRun) -> Run:
-    """The Run of a run in the store: the same object for one that this kernel has."""
-    known = _known.get(stored.run_id)
-    return known if known is not None and _is_same(known.folder, stored.folder) else Run(stored)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Another folder may claim the id of a run of ours."""
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    return run_of(_read(folder, known))
 
 
 def _read(folder: str, known: RunHeader) -> StoredRun:

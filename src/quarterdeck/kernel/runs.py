@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, overload
 
 from quarterdeck.errors import UsageError
-from quarterdeck.kernel import run_registry
-from quarterdeck.kernel.run import Run
+from quarterdeck.kernel.run import Run, run_of
 from quarterdeck.public import public
 from quarterdeck.store.format import TERMINAL, RunState
 from quarterdeck.store.paths import home, homes
@@ -49,16 +48,16 @@ class Runs(Sequence[Run]):
         if isinstance(which, slice):
             return Runs(self._stored[which], self._shown)
         if isinstance(which, int):
-            return run_registry.of(self._stored[which])
+            return run_of(self._stored[which])
         found = next((s for s in self._stored if which in (s.run_id, s.header.name, s.header.title)), None)
         if found is None:
             names = sorted({s.header.name or s.header.title for s in self._stored})
             near = difflib.get_close_matches(which, names, n=1, cutoff=0.5)
             raise KeyError(f"no run is called {which!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-        return run_registry.of(found)
+        return run_of(found)
 
     def __iter__(self) -> Iterator[Run]:
-        return map(run_registry.of, self._stored)
+        return map(run_of, self._stored)
 
     def filter(self, name: str | None = None, state: str | None = None, notebook: str | None = None) -> Runs:
         """The runs among these that fit all that is given.
