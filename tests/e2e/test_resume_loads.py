@@ -105,7 +105,7 @@ def test_a_source_that_is_gone_before_it_is_read_is_an_error(notebook: Notebook,
     if "read" in code:  # which folder it reads was looked for before the first line
         assert "is not there" in ran.traceback
     else:
-        assert "There is not a checkpoint at" in ran.traceback
+        assert "There is no checkpoint at" in ran.traceback
     assert notebook.ok("%%distributed --fresh -n 1\n40 + 2").text == "42"
 
 

@@ -105,7 +105,7 @@ def test_latest_best_step_and_path(here: Context) -> None:
         load_checkpoint(130)
     with pytest.raises(UsageError, match=r"metric 'acc'.\nThey have: loss"):
         load_checkpoint("best:acc")
-    with pytest.raises(UsageError, match="There is not a checkpoint at"):
+    with pytest.raises(UsageError, match="There is no checkpoint at"):
         load_checkpoint(folder(here) / "nothing.pt")
     with pytest.raises(UsageError, match=r"is not a checkpoint: it has no manifest\.json"):
         load_checkpoint(here.run_dir.parent.parent)
