@@ -129,8 +129,9 @@ class Attempt:
 
     def is_open(self, step: int) -> bool:
         """Some rank has yet to pass it."""
-        known = [rank for rank in range(self.world_size) if self._position(rank) is not None]
-        return not all(self._has_passed(rank, step) for rank in known) or not self._newcomers_have(step)
+        known = self._positions()  # once: a rank that comes meanwhile is a newcomer, or has passed nothing
+        passed = all(self._has_passed(rank, position, step) for rank, position in known.items())
+        return not passed or not self._newcomers_have(step, known)
 
     def unpassed(self) -> set[int]:
         """Of the steps that were offered."""
@@ -147,20 +148,18 @@ class Attempt:
         found = [self.offers(step) for step in self._steps()]
         return [offers for offers in found if offers.open() and offers.writer() != self.rank]
 
-    def _has_passed(self, rank: int, step: int) -> bool:
-        position = self._position(rank)
-        return position is None or position.ended or position.step > step or not self._is_held(rank)
+    def _has_passed(self, rank: int, position: Position, step: int) -> bool:
+        return position.ended or position.step > step or not self._is_held(rank)
 
     def _is_held(self, rank: int) -> bool:
         return rank == self.rank or marks.is_held(self._of(rank))
 
-    def _newcomers_have(self, step: int) -> bool:
+    def _newcomers_have(self, step: int, known: Mapping[int, Position]) -> bool:
         """Those who have not called yet, and by now would have."""
-        known = [position for rank in range(self.world_size) if (position := self._position(rank))]
         if len(known) == self.world_size:
             return True
-        began_ns = min((position.began_unix_ns for position in known), default=time.time_ns())
-        since = max((position.met for position in known), default=0)
+        began_ns = min((position.began_unix_ns for position in known.values()), default=time.time_ns())
+        since = max((position.met for position in known.values()), default=0)
         return since > self.offers(step).met() or time.time_ns() - began_ns > NEWCOMERS_S * 1e9
 
     def _steps(self) -> Iterator[int]:
@@ -168,6 +167,11 @@ class Attempt:
             for name in os.listdir(self.folder):
                 if (step := step_of(name)) is not None:
                     yield step
+
+    def _positions(self) -> dict[int, Position]:
+        """Of the ranks that have called."""
+        found = ((rank, self._position(rank)) for rank in range(self.world_size))
+        return {rank: position for rank, position in found if position is not None}
 
     def _position(self, rank: int) -> Position | None:
         data = marks.read(self._of(rank))

@@ -216,6 +216,26 @@ def test_the_best_by_the_mean_stays_though_a_rank_lags_behind_by_all_steps(here:
     assert [(one.step, one.metrics["m"]) for one in listed(here)] == [(1, 2.0), (3, 3.0)]
 
 
+def test_a_rank_that_calls_for_the_first_time_while_it_is_asked_has_passed_nothing(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was said of the steps is forgotten, and the late rank writes them anew."""
+    one = attempt.Attempt(here.run_dir / "saves", here.run_dir / "answers", rank=0, world_size=2)
+    one.enter(step=3, met=0)
+    read = attempt.Attempt._position
+    looks: list[int] = []
+
+    def comes_after_the_first_look(self: attempt.Attempt, rank: int) -> attempt.Position | None:
+        looks.append(rank)
+        if rank == 0 or looks.count(1) == 1:
+            return read(self, rank)
+        return attempt.Position(step=0, met=0, began_unix_ns=time.time_ns())
+
+    monkeypatch.setattr(attempt.Attempt, "_position", comes_after_the_first_look)
+    assert one.is_open(1)
+    one.end()
+
+
 def test_ranks_that_never_save_are_waited_for_until_all_have_met(
     here: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
