@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -206,7 +207,7 @@ def test_the_doctor_tells_where_the_store_is_and_its_size(own: Notebook) -> None
     text = own.ok("%workers doctor").text
     (line,) = [line for line in text.splitlines() if line.startswith("run store")]
     assert str(own.folder / ".quarterdeck") in line
-    assert " MB)" in line
+    assert re.search(r"\([\d.]+ [kM]?B\)$", line)
 
 
 def test_a_home_of_the_user_s_choice(own: Notebook) -> None:

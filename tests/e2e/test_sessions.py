@@ -102,7 +102,7 @@ def test_setup_cells_belong_to_their_session(notebook: Notebook) -> None:
 def test_a_wrong_name_is_refused(notebook: Notebook, name: str) -> None:
     ran = notebook.fails(f"%%distributed --session {name}\npass")
     assert ran.ename == "UsageError"
-    assert "no name for a session" in ran.traceback
+    assert "not a name for a session" in ran.traceback
 
 
 def test_completion_asks_the_workers_of_the_cell_s_session(notebook: Notebook) -> None:

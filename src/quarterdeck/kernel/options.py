@@ -186,9 +186,11 @@ def _nproc(value: Any) -> int | str | None:
 
 
 def _one_of(*known: str) -> Callable[[Any], Any]:
+    *others, last = (f'"{one}"' for one in known)
+
     def fits(value: Any) -> Any:
         if value is not None and value not in known:
-            raise Unfit("one of these", f"write {' or '.join(known)}")
+            raise Unfit("one of these", f"write {', '.join(others)} or {last}")
         return value
 
     return fits

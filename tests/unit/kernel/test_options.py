@@ -92,15 +92,15 @@ def test_a_wrong_line_says_what_to_write(line: str, text: str) -> None:
     [
         ("distributed()", "timeout_s", -1, "timeout_s is -1, which is not a duration."),
         ("distributed()", "collective_timeout_s", "soon", "'soon', which is not a duration."),
-        ("distributed()", "backend", "mpi", "Write gloo or nccl."),
-        ("distributed()", "restart", "sometimes", "Write recoverable or always or never."),
+        ("distributed()", "backend", "mpi", 'Write "gloo" or "nccl".'),
+        ("distributed()", "restart", "sometimes", 'Write "recoverable", "always" or "never".'),
         ("distributed()", "resume", 3, 'Write "latest", a run or its name, or a path.'),
         ("distributed()", "timeout", 3, "Did you mean timeout_s?"),
         ("distributed()", "ranks", [0], "there is no option 'ranks'"),
         ("Session.run()", "timeout_s", 0, "which is not a duration."),
         ("Session()", "nproc_per_node", 0, "which is not a number of ranks."),
         ("Session()", "nproc_per_node", True, "which is not a number of ranks."),
-        ("Session()", "start_method", "forkserver", "Write fork or spawn."),
+        ("Session()", "start_method", "forkserver", 'Write "fork" or "spawn".'),
     ],
 )
 def test_a_wrong_keyword_says_what_to_write(place: Place, word: str, value: Any, text: str) -> None:
