@@ -50,6 +50,7 @@ def both_fail():
 def prepared(notebook: Notebook) -> None:
     notebook.deadline_s = 60
     notebook.ok(PREPARE)
+    notebook.wait_until_warm()  # else a rank imports what saves first, and there is nothing to wait for yet
 
 
 def test_the_next_attempt_finds_what_was_being_written_when_another_rank_failed(notebook: Notebook) -> None:
