@@ -60,6 +60,13 @@ def _die_with_parent(parent_pid: int) -> None:
         os._exit(1)  # the parent was gone before we asked
 
 
+def hung_up(pipe_fd: int) -> bool:
+    """This pipe has no writer any more."""
+    poller = select.poll()
+    poller.register(pipe_fd, 0)
+    return bool(poller.poll(0))
+
+
 def guard_forks() -> None:
     """Let user code's own forks (DataLoader workers, multiprocessing) die with this worker as well, and leave
     this worker's garbage alone: an old process group that the child's collector found would wait for its

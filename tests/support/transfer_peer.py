@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import Any
 
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.transfer.pickler import TravelTable, dumps, loads
 from quarterdeck.transfer.shared_buffers import map_buffers, pack
 
@@ -37,12 +38,9 @@ class Peer:
     def send(self, values: dict[str, object], namespace: dict[str, object], **options: Any) -> list[str]:
         """Install values; returns the names that the peer's namespace gained or lost besides them."""
         pickled = dumps(values, namespace, **options)
-        descriptor, spans = pack(pickled.buffers)
-        path = f"/proc/{os.getpid()}/fd/{descriptor}"
-        try:
-            return self._ask("install", pickled.data, spans, path)
-        finally:
-            os.close(descriptor)
+        blob, spans = pack(pickled.buffers)
+        path = f"/proc/{os.getpid()}/fd/{blob.fileno()}" if blob is not None else os.devnull
+        return self._ask("install", pickled.data, spans, path)
 
     def run(self, code: str) -> None:
         self._ask("run", code)
@@ -81,8 +79,7 @@ def _serve() -> None:
 def _answer(request: tuple[Any, ...], namespace: dict[str, Any], table: TravelTable) -> Any:
     match request:
         case "install", data, spans, path:
-            with open(path, "rb") as file:
-                buffers = map_buffers(file.fileno(), spans)
+            buffers = map_buffers(Blob(os.open(path, os.O_RDONLY)), spans)
             before = dict(namespace)
             values = loads(data, buffers, namespace, table)
             changed = [

@@ -1,73 +1,60 @@
-"""What the ranks of a run use of the machine, once a second into its folder. In the coordinator, in a thread
-of its own: neither /proc nor the driver may hold the loop that serves cells. Not in one that others wait for:
-a driver that has lost its device may never answer.
+"""What workers use of their node, once a second. In the agent, in a thread of its own: neither /proc nor the
+driver may hold the loop that serves cells. Not in one that others wait for: a driver that has lost its device
+may never answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from quarterdeck.agent import gpus, processes
-from quarterdeck.store.vitals import Vitals, write_vitals
+from quarterdeck.protocol.agent import Vitals
 
 PERIOD_S = 1.0
 _FIRST_S = 0.3
 """Before that most cells are over."""
 
 
-class Record(Protocol):
-    """A `RunRecord`."""
-
-    @property
-    def opened(self) -> bool: ...
-    @property
-    def folder(self) -> os.PathLike[str]: ...
-
-
-class Rank(Protocol):
-    """A `Worker`."""
+class Process(Protocol):
+    """A `WorkerProcess`."""
 
     rank: int
     pid: int
     device: str
 
+    @property
+    def visible_gpus(self) -> str | None: ...
 
-@contextmanager
-def sampled(
-    record: Record | None, ranks: Sequence[Rank], environ: dict[str, str] | None = None
-) -> Iterator[None]:
-    """Inside the block `record`'s folder has the vitals of these ranks, from the moment that it is there.
 
-    `environ` is the workers': it says which GPU each number is. Never fails a run.
-    """
-    if record is None:
-        yield
-        return
+def watched(ranks: Sequence[Process], told: Callable[[list[Vitals]], None]) -> Callable[[], None]:
+    """`told` hears of these, in the loop, until the function that this returns is called."""
+    loop = asyncio.get_running_loop()
     ended = threading.Event()
-    sampler = Sampler(ranks, environ or {})
-    thread = threading.Thread(
-        target=_sample, args=(record, sampler, ended), name="quarterdeck-vitals", daemon=True
-    )
-    begin = asyncio.get_running_loop().call_later(_FIRST_S, thread.start)
-    try:
-        yield
-    finally:
+    sampler = Sampler(ranks)
+
+    def tell(vitals: list[Vitals]) -> None:
+        if not ended.is_set():
+            told(vitals)
+
+    def sample() -> None:
+        while not ended.is_set():
+            with suppress(RuntimeError):  # the loop has ended, with its process
+                loop.call_soon_threadsafe(tell, sampler.sample())
+            ended.wait(PERIOD_S)
+
+    thread = threading.Thread(target=sample, name="quarterdeck-vitals", daemon=True)
+    begin = loop.call_later(_FIRST_S, thread.start)
+
+    def end() -> None:
         begin.cancel()
         ended.set()
 
-
-def _sample(record: Record, sampler: Sampler, ended: threading.Event) -> None:
-    while not ended.is_set():
-        if record.opened:
-            sampler.sample(os.fspath(record.folder))
-        ended.wait(PERIOD_S)
+    return end
 
 
 class _Cpu(NamedTuple):
@@ -79,22 +66,17 @@ class _Cpu(NamedTuple):
 class Sampler:
     """`sample` from any one thread at a time; it never raises."""
 
-    def __init__(self, ranks: Sequence[Rank], environ: dict[str, str]) -> None:
+    def __init__(self, ranks: Sequence[Process]) -> None:
         self._ranks = list(ranks)
-        self._visible = environ.get("CUDA_VISIBLE_DEVICES")
         self._before: dict[int, _Cpu] = {}
 
-    def sample(self, folder: str) -> list[Vitals]:
-        """Also writes them. A folder that is gone is not made again."""
+    def sample(self) -> list[Vitals]:
         limit_bytes = processes.memory_limit_bytes()
-        found = [self._of(rank, limit_bytes) for rank in self._ranks]
-        with suppress(OSError, ValueError):
-            write_vitals(Path(folder), found)
-        return found
+        return [self._of(rank, limit_bytes) for rank in self._ranks]
 
-    def _of(self, rank: Rank, limit_bytes: int | None) -> Vitals:
+    def _of(self, rank: Process, limit_bytes: int | None) -> Vitals:
         used = processes.usage(rank.pid)
-        gpu = gpus.usage(rank.device, self._visible)
+        gpu = gpus.usage(rank.device, rank.visible_gpus)
         return Vitals(
             rank=rank.rank,
             time_unix_ns=time.time_ns(),

@@ -1,20 +1,21 @@
-"""The coordinator's handle of a zygote: start it, ask it for workers, hear of their exits."""
+"""The agent's handle of a zygote: start it, ask it for workers, hear of their exits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from quarterdeck.guard import dying_with_us
 from quarterdeck.present.words import signal_name
 from quarterdeck.protocol import channel
+from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
@@ -38,10 +39,6 @@ _END_LIMIT_S = 0.2
 """From the end of its channel to the end of its process."""
 
 
-class ZygoteLost(Exception):
-    """The zygote is gone; the text says how."""
-
-
 class Zygote:
     """Must be started from the main thread: the zygote's parent-death signal follows the thread that started
     it.
@@ -49,14 +46,13 @@ class Zygote:
 
     def __init__(self, guard_fd: int, bare: bool, environ: dict[str, str], sys_path: list[str]) -> None:
         self.ready: asyncio.Future[ZygoteReady] = asyncio.get_running_loop().create_future()
-        self.level = ""
+        self.level: Literal["", "torch", "all"] = ""
         self.environ = environ
-        self._guard_fd = guard_fd
         self._asked_s = time.monotonic()
         self._forks: dict[str, asyncio.Future[int]] = {}
         self._exits: dict[str, Callable[[Exited], None]] = {}
         self._retired = False
-        self._bare = bare
+        self.bare = bare
         self._waiting: list[Callable[[], None]] = []
         ours, theirs = channel.pair()
         with theirs:
@@ -80,9 +76,7 @@ class Zygote:
     def alive(self) -> bool:
         return not self._channel.closed
 
-    async def fork(
-        self, life: str, spawn: bool, fds: Sequence[int], on_exit: Callable[[Exited], None]
-    ) -> int:
+    async def fork(self, life: str, handles: Sequence[int], on_exit: Callable[[Exited], None]) -> int:
         """Start a worker with these descriptors (the caller closes them). Raises ZygoteLost."""
         if not self.alive:
             raise self._lost()
@@ -90,7 +84,7 @@ class Zygote:
         self._asked_s = self._asked_s if self._forks else time.monotonic()
         self._forks[life] = forked
         self._exits[life] = on_exit
-        self._channel.send(Fork(life=life, start_method="spawn" if spawn else "fork"), fds)
+        self._channel.send(Fork(life=life, start_method="spawn" if self.bare else "fork"), handles=handles)
         return await forked
 
     @property
@@ -100,7 +94,7 @@ class Zygote:
 
     def when_warm(self, then: Callable[[], None]) -> None:
         """Once it has imported all: for a worker that it has forked before. A bare one never does."""
-        if self.level != "all" and not self._bare:
+        if self.level != "all" and not self.bare:
             self._waiting.append(then)
 
     def signal(self, life: str, number: int, group: bool = False) -> None:
@@ -116,10 +110,6 @@ class Zygote:
         """Nobody waits for the end of this worker any more."""
         self._exits.pop(life, None)
         self._end_if_idle()
-
-    def kernel_gone(self) -> bool:
-        """Whatever ends now ends because of that."""
-        return hung_up(self._guard_fd)
 
     def close(self) -> None:
         """End the zygote and with it every worker it started."""
@@ -162,7 +152,8 @@ class Zygote:
             if not forked.done():
                 forked.set_exception(lost)
         for life, on_exit in list(self._exits.items()):
-            on_exit(Exited(life=life, pid=0, status=int(signal.SIGKILL)))  # its parent-death signal
+            # by its parent-death signal
+            on_exit(Exited(life, pid=0, status=int(signal.SIGKILL), zygote_gone=True))
         self._exits.clear()
 
     def _lost(self) -> ZygoteLost:
@@ -177,10 +168,3 @@ class Zygote:
 
 def _nobody(_: Exited) -> None:
     """Hears of the end of a worker that was let go."""
-
-
-def hung_up(pipe_fd: int) -> bool:
-    """This pipe has no writer any more."""
-    poller = select.poll()
-    poller.register(pipe_fd, 0)
-    return bool(poller.poll(0))

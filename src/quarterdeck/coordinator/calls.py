@@ -11,18 +11,19 @@ import socket
 import traceback
 from collections.abc import Callable
 
-from quarterdeck.agent.group import GroupFailed
-from quarterdeck.agent.placement import BadRequest, as_before
-from quarterdeck.agent.zygote import ZygoteLost
 from quarterdeck.coordinator import status
 from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.coordinator.group import GroupFailed
 from quarterdeck.coordinator.isolated_run import IsolatedRun
+from quarterdeck.coordinator.placement import BadRequest, as_before
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.setup_cells import SetupCells
 from quarterdeck.coordinator.starting import StartCancelled
 from quarterdeck.coordinator.turns import TurnCall
+from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import BadMessage, Frame, close_fds
+from quarterdeck.protocol.blob import Blob
+from quarterdeck.protocol.channel import BadMessage, Frame
 from quarterdeck.protocol.messages import (
     Answer,
     Ask,
@@ -68,9 +69,7 @@ class Call:
             self._task = asyncio.get_running_loop().create_task(self._answer(frame))
         elif isinstance(frame.message, Cancel):
             self._cancel()
-        elif self._task.done():
-            close_fds(frame.fds)
-        else:
+        elif not self._task.done():
             self._frames.put_nowait(frame)
 
     def _on_bad(self, bad: BadMessage) -> None:
@@ -123,10 +122,6 @@ class Call:
             traceback.print_exc()
             self._refuse(f"quarterdeck itself failed ({type(bug).__name__}: {bug}).")
         finally:
-            close_fds(frame.fds)
-            while not self._frames.empty():  # sent, but never looked at
-                unread = self._frames.get_nowait()
-                close_fds(unread.fds if unread is not None else [])
             self._done(self)
 
     def _tell(self, text: str) -> None:
@@ -144,7 +139,7 @@ class Call:
                 await self._turn.take(request)
             case Submit() as request:
                 self.submits = True
-                await self._submit(request, frame.fds)
+                await self._submit(request, frame.blob)
             case Control() as request:
                 self._leave_if_cancelled()
                 self._controls = request.action != "interrupt"
@@ -160,11 +155,13 @@ class Call:
             case Inspect() as request:
                 await self._aside(request, Inspected(found=False))
 
-    async def _submit(self, request: Submit, fds: list[int]) -> None:
+    async def _submit(self, request: Submit, blob: Blob | None) -> None:
         coordinator = self._coordinator
         setups = coordinator.session(request.session).setup_cells
         await self._take_setups(request.setups, setups)
-        run = IsolatedRun(coordinator.launcher, self._channel, request, setups, coordinator.keeper)
+        run = IsolatedRun(
+            coordinator.launcher, self._channel, request, setups, coordinator.kernel_gone, coordinator.keeper
+        )
         if not run.detached:
             run.refuse_impossible()
         else:
@@ -175,7 +172,7 @@ class Call:
         if self._cancelled:  # before we came here
             run.stop()
         try:
-            await run.execute(fds)
+            await run.execute(blob)
         finally:
             coordinator.runs.discard(run)
 
@@ -185,12 +182,12 @@ class Call:
             frame = await self._frames.get()
             if frame is None or not isinstance(frame.message, SetUp):
                 raise asyncio.CancelledError
-            setups.take(frame.message, frame.fds)
+            setups.take(frame.message, frame.blob)
 
     def _tell_setups(self, session: Session | None) -> None:
         for cell in session.setup_cells if session is not None else ():
             ranks = None if cell.ranks is None else sorted(cell.ranks)
-            self._channel.send(SetUp(cell=cell.cell, ranks=ranks), cell.fds)
+            self._channel.send(SetUp(cell=cell.cell, ranks=ranks), cell.blob)
         self._channel.send(Answer())
 
     async def _aside(self, request: Complete | Inspect, otherwise: Message) -> None:
@@ -221,11 +218,11 @@ class Call:
     async def _restart(self, request: Control, session: Session) -> None:
         """Refused before anything ends; what the request leaves open stays as it was."""
         if session.group is not None:
-            request.spec = as_before(request.spec, session.group.plan)
+            request.spec = as_before(request.spec, session.group.placement)
         session.refuse_impossible(request.spec)
         async with session.ending("%workers restart"):
             await session.starting.whole(session.stop(forget=False))
-            session.zygote_pool.leave_hung()
+            session.launcher.leave_hung()
             await self._start(request, session)
 
     async def _start(self, request: Control, session: Session) -> None:

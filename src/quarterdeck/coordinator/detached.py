@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 import socket
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -23,9 +23,10 @@ from quarterdeck import files
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.isolated_run import IsolatedRun
+from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import Frame, close_fds
-from quarterdeck.protocol.messages import Answer, KernelContext, Reach, Refused
+from quarterdeck.protocol.channel import Frame
+from quarterdeck.protocol.messages import Answer, Reach, Refused
 from quarterdeck.store import detached_socket
 from quarterdeck.store.layout import COORDINATOR_LOG
 from quarterdeck.store.owner import RunOwner
@@ -37,7 +38,7 @@ _TAKE_LIMIT_S = 60.0
 _TICK_S = 0.02
 
 
-async def serve(control: socket.socket) -> None:
+async def serve(control: socket.socket, new_agent: Callable[[int], Agent]) -> None:
     """To the end of the run."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the workers
     guard_read, _guard_write = os.pipe()
@@ -45,7 +46,7 @@ async def serve(control: socket.socket) -> None:
     listener, path = detached_socket.listen(here)
     keeper = msgspec.structs.replace(here, socket=path)
     try:
-        detached = Detached(control, listener, guard_read, keeper)
+        detached = Detached(control, listener, Coordinator([new_agent(guard_read)], None, keeper))
         await detached.ended.wait()
         await detached.coordinator.close()
     finally:
@@ -56,11 +57,8 @@ async def serve(control: socket.socket) -> None:
 class Detached:
     """`ended` is set when the run is over, and everybody has what is theirs."""
 
-    def __init__(
-        self, control: socket.socket, listener: socket.socket, guard_fd: int, keeper: RunOwner
-    ) -> None:
-        context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
-        self.coordinator = Coordinator(context, guard_fd, keeper)
+    def __init__(self, control: socket.socket, listener: socket.socket, coordinator: Coordinator) -> None:
+        self.coordinator = coordinator
         self.coordinator.on_run = self._begin
         self.ended = asyncio.Event()
         self._run: IsolatedRun | None = None
@@ -76,7 +74,7 @@ class Detached:
     # ---- the kernel that started it
 
     def _on_call(self, frame: Frame) -> None:
-        for fd in frame.fds:
+        for fd in frame.handles:
             self._calls.add(Call(socket.socket(fileno=fd), self.coordinator, self._on_done))
 
     def _on_kernel_end(self) -> None:
@@ -100,7 +98,7 @@ class Detached:
         self._last = asyncio.get_running_loop().create_task(self._end(call))
 
     async def _end(self, call: Call) -> None:
-        self.coordinator.zygote_pool.close()
+        self.coordinator.close_nodes()
         waited_s = 0.0
         while not call.sent and waited_s < _TAKE_LIMIT_S:
             await asyncio.sleep(_TICK_S)
@@ -123,7 +121,6 @@ class Detached:
         self._visitors.add(holder[0])
 
     def _on_word(self, holder: list[AsyncChannel], frame: Frame) -> None:
-        close_fds(frame.fds)
         match frame.message:
             case Reach(run_id=run_id, action=action) if self._run is not None and run_id == self._run.run_id:
                 if action == "stop":

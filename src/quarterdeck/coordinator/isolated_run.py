@@ -10,35 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from quarterdeck.agent.exit_report import OomCounter
-from quarterdeck.agent.group import GroupFailed, WorkerGroup
-from quarterdeck.agent.placement import BadRequest, plan
-from quarterdeck.agent.stuck import named
-from quarterdeck.agent.vitals import sampled
-from quarterdeck.agent.worker import Worker
-from quarterdeck.agent.zygote import ZygoteLost
+from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
-from quarterdeck.coordinator.output_throttle import OutputThrottle
-from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
+from quarterdeck.coordinator.placement import BadRequest
+from quarterdeck.coordinator.record import KERNEL_ENDED, Answer, RunRecord
+from quarterdeck.coordinator.report import KernelGone, RunReport
 from quarterdeck.coordinator.restarts import Restarts
 from quarterdeck.coordinator.resumption import Resumption
 from quarterdeck.coordinator.run import CellRun, Reason
 from quarterdeck.coordinator.setup_cells import SETUP_DONE, SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.stuck import named
+from quarterdeck.coordinator.vitals import sampled
+from quarterdeck.coordinator.worker import Worker
+from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import close_fds, encode
+from quarterdeck.protocol.blob import Blob
+from quarterdeck.protocol.channel import encode
 from quarterdeck.protocol.messages import (
-    Accepted,
     Begun,
     CallFunction,
     Finished,
-    Notice,
-    Outcome,
     Output,
     Payload,
     Refused,
@@ -69,9 +66,10 @@ class IsolatedRun:
         channel: AsyncChannel,
         submit: Submit,
         setup_cells: SetupCells,
+        kernel_gone: KernelGone | None,
         keeper: RunOwner | None = None,
     ) -> None:
-        """`keeper`: of a detached run, this process with its socket."""
+        """`keeper`: of a detached run, this process with its socket; it has no `kernel_gone`."""
         self.title = submit.title
         self.detached = keeper is not None
         self._launcher = launcher
@@ -79,7 +77,6 @@ class IsolatedRun:
         self._channel = channel
         self._submit = submit
         self._setup_cells = setup_cells
-        self._outlet = OutputThrottle(channel)
         self._record = RunRecord(
             submit.context,
             submit.title,
@@ -92,9 +89,9 @@ class IsolatedRun:
             max_restarts=submit.max_restarts if submit.restart != "never" else 0,
             keeper=keeper,
         )
+        self._report = RunReport(self._record, channel, kernel_gone)
         self._restarts = Restarts(submit, channel.send)
-        self._resumption = Resumption(submit.parent.resume, self._tell)
-        self._oom = OomCounter()
+        self._resumption = Resumption(submit.parent.resume, self._report.tell)
         self._run: CellRun | None = None
         self._starting: asyncio.Task[WorkerGroup] | None = None
         self._stopped: Reason | None = None
@@ -119,9 +116,7 @@ class IsolatedRun:
 
     def refuse_impossible(self) -> None:
         """Raise BadRequest before anything is on record, where the GPUs have been counted already."""
-        gpus = self._launcher.zygote_pool.gpus(self._submit.context)
-        if gpus is not None and not self._launcher.zygote_pool.outdated(self._submit.context):
-            plan(self._submit.spec, gpus)
+        self._launcher.refuse_impossible(self._submit.spec, self._submit.context)
 
     def stop(self, reason: Reason = "interrupt") -> None:
         """End it, in whatever state it is; no attempt follows."""
@@ -131,14 +126,14 @@ class IsolatedRun:
         elif self._starting is not None and not self._starting.cancelling():  # twice would cut its end short
             self._starting.cancel()
 
-    async def execute(self, fds: Sequence[int]) -> None:
+    async def execute(self, blob: Blob | None) -> None:
         self._setup_cells = self._setup_cells.copy()  # from here on its own
         self._record.open()
-        self._channel.send(Accepted(run_id=self.run_id, folder=str(self._record.folder)))
+        self._report.accept()
         limit_s = self._submit.work.timeout_s
         timer = asyncio.get_running_loop().call_later(limit_s, self.stop, "timeout") if limit_s else None
         try:
-            await self._attempts(fds)
+            await self._attempts(blob)
         except (BadRequest, GroupFailed, ZygoteLost, SetupFailed, Stopped) as problem:
             self._end_without_run(problem)
         except Exception as bug:  # ours; its call tells the kernel
@@ -153,21 +148,19 @@ class IsolatedRun:
 
     # ---- attempts
 
-    async def _attempts(self, fds: Sequence[int]) -> None:
+    async def _attempts(self, blob: Blob | None) -> None:
         while True:
             self._record.state("restarting" if self._attempt else "starting", self._attempt)
             group = self._group = await self._start_group()
-            answers: list[tuple[Outcome, list[int]]] = []
+            answers: list[Answer] = []
             again = False
             try:
-                finished = await self._one_attempt(group, fds, answers)
+                finished = await self._one_attempt(group, blob, answers)
                 again = self._again(finished)
                 if not again:
                     await self._end(finished, answers)
                     return
             finally:
-                for _, value_fds in answers:
-                    close_fds(value_fds)
                 self._launcher.ended(self.run_id)
                 await (group.kill() if self._stopped or again else group.stop())
                 self._group = None
@@ -196,40 +189,35 @@ class IsolatedRun:
             lambda _: None,
             self._attempt,
             self._restarts.most,
-            self._tell,
+            self._report.tell,
         )
         for text in notices:
-            self._tell(text)
-        self._record.group(group.plan, self._attempt)
+            self._report.tell(text)
+        self._record.group(group.placement, self._attempt)
         begun = Begun(
             attempt=self._attempt,
             world_size=len(group.workers),
-            backend=group.plan.backend,
-            device_type=group.plan.device_type,
+            backend=group.placement.backend,
+            device_type=group.placement.device_type,
             took_s=time.monotonic() - began_s,
         )
         self._channel.send(begun)
         return group
 
-    async def _one_attempt(
-        self, group: WorkerGroup, fds: Sequence[int], answers: list[tuple[Outcome, list[int]]]
-    ) -> Finished:
+    async def _one_attempt(self, group: WorkerGroup, blob: Blob | None, answers: list[Answer]) -> Finished:
         for setup in self._setup_cells:
             await self._set_up(group, setup)
         self._record.state("running", self._attempt)
         self._restarts.begun(self._attempt)
 
-        def keep(outcome: Outcome, value_fds: list[int]) -> None:
-            answers.append((outcome, value_fds))
-
-        with sampled(self._record, group.workers, self._submit.context.environ):
-            return await self._execute(group.workers, encode(self._placed()), fds, None, keep)
+        with sampled(self._record, group.workers):
+            return await self._execute(group.workers, encode(self._placed()), blob, answers=answers)
 
     async def _set_up(self, group: WorkerGroup, setup: SetupCell) -> None:
         """Raises SetupFailed."""
         workers = setup.where(group.workers)
-        async with named(self._busy, SETUP_DONE, self._tell):
-            words = failure_words(await self._execute(workers, setup.raw, setup.fds, SETUP_TIMEOUT_S))
+        async with named(self._busy, SETUP_DONE, self._report.tell):
+            words = failure_words(await self._execute(workers, setup.raw, setup.blob, SETUP_TIMEOUT_S))
         if self._stopped:
             raise Stopped
         if words:
@@ -242,15 +230,15 @@ class IsolatedRun:
         self,
         workers: Sequence[Worker],
         raw: bytes,
-        fds: Sequence[int],
+        blob: Blob | None,
         timeout_s: float | None = None,
-        keep: Callable[[Outcome, list[int]], None] | None = None,
+        answers: list[Answer] | None = None,
     ) -> Finished:
         if self._stopped:
             raise Stopped
-        self._run = CellRun(workers, timeout_s, self._oom, self._tell, keep, self._record.saving)
+        self._run = CellRun(workers, timeout_s, self._report.tell, answers, self._record.saving)
         try:
-            return await self._run.execute(raw, fds)
+            return await self._run.execute(raw, blob)
         finally:
             self._run = None
 
@@ -278,52 +266,31 @@ class IsolatedRun:
 
     # ---- the end
 
-    async def _end(self, finished: Finished, answers: list[tuple[Outcome, list[int]]]) -> None:
+    async def _end(self, finished: Finished, answers: list[Answer]) -> None:
         """Values and outcomes to the store and to the kernel, then the last word to both."""
-        self._outlet.finish()
-        for outcome, value_fds in answers:
-            self._channel.send(outcome, value_fds)
-        await self._record.results(answers, self._attempt)
-        await self._record.tidy_up()
+        await self._report.tidy_up(answers, self._attempt)
         finished.outcomes = [msgspec.structs.replace(o, value=Payload()) for o in finished.outcomes]
         finished.duration_s = time.monotonic() - self._began_s
-        finished.log_dir = str(self._record.folder) if self._record.has_logs else ""
-        self._record.outcomes(finished.outcomes, self._attempt)
-        self._record.end(finished, self._attempt, self._kernel_gone())
-        self._tell_left_out()
         if finished.root_cause is None and not finished.stopped:
             self._resumption.succeeded()
-        self._channel.send(finished)
+        self._report.end(finished, self._attempt)
 
     def _end_without_run(self, problem: BaseException) -> None:
         """Nothing of it ran: it was stopped before, or could not start."""
-        self._outlet.finish()
         if isinstance(problem, Stopped):
             stopped: Literal["timeout", "interrupt"] = (
                 "timeout" if self._stopped == "timeout" else "interrupt"
             )
             finished = Finished(outcomes=[], root_cause=None, stopped=stopped)
             finished.duration_s = time.monotonic() - self._began_s
-            self._record.end(finished, self._attempt, self._kernel_gone())
-            self._channel.send(finished)
+            self._record.end(finished, self._attempt, self._report.kernel_gone)
+            self._report.end_without_run(finished)
             return
         text = str(problem)
-        if self._kernel_gone():
+        if self._report.kernel_gone:
             self._record.state("stopped", self._attempt, KERNEL_ENDED)
         self._record.state("failed", self._attempt, text)
-        self._channel.send(Refused(text=text))
-
-    def _tell(self, text: str) -> None:
-        self._channel.send(Notice(text=text, level="warning"))
-
-    def _tell_left_out(self) -> None:
-        if self._outlet.left_out:
-            left_out, folder = self._outlet.left_out, self._record.folder
-            self._channel.send(
-                Notice(text=f"{left_out:,} characters came too fast to be shown: they are in {folder}.")
-            )
-        if self._record.notice:
-            self._tell(self._record.notice)
+        self._report.end_without_run(Refused(text=text))
 
     def _on_output(self, output: Output, raw: bytes) -> None:
         if output.kind == "loaded":
@@ -332,13 +299,7 @@ class IsolatedRun:
             return
         if output.kind == "logged":
             self._resumption.began()
-        self._record.write(output)
-        self._outlet.show(output, raw)
-
-    def _kernel_gone(self) -> bool:
-        """Its end closes the channel and the guard pipe, in any order. Of no matter to a detached run."""
-        gone = self._channel.closed or self._launcher.zygote_pool.kernel_gone()
-        return gone and not self.detached
+        self._report.show(output, raw)
 
     async def kernel_ended(self) -> None:
         """The coordinator is about to end, with its kernel: the last line in the store says so."""

@@ -2,6 +2,8 @@
 
     python -c BOOT SYS_PATH CONTROL_FD GUARD_FD [detached]
 
+`quarterdeck.start` gives it the agent of its own node.
+
 Each message on the control channel carries the coordinator's end of a new call's channel. End of file on it
 means that the kernel is gone; workers and zygote hold the guard pipe and are killed by the system at the same
 moment, so all that is left to do here is to take along what user code had started and to exit.
@@ -15,33 +17,39 @@ import asyncio
 import os
 import signal
 import socket
-import sys
+from collections.abc import Callable
+from functools import partial
 
 from quarterdeck.coordinator import detached
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.guard import hung_up
+from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Channel, Frame
-from quarterdeck.protocol.messages import KernelContext
 
 _CLOSE_LIMIT_S = 5
 
 
-def main(arguments: list[str]) -> None:
+NewAgent = Callable[[int], Agent]
+"""Of the node, from the read end of the guard pipe."""
+
+
+def main(arguments: list[str], new_agent: NewAgent) -> None:
     control_fd, guard_fd = int(arguments[0]), int(arguments[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = Channel.from_fd(control_fd).sock
-    asyncio.run(detached.serve(control) if "detached" in arguments else _serve(control, guard_fd))
+    detach = "detached" in arguments
+    asyncio.run(detached.serve(control, new_agent) if detach else _serve(control, guard_fd, new_agent))
 
 
-async def _serve(control: socket.socket, guard_fd: int) -> None:
-    context = KernelContext(environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path))
-    coordinator = Coordinator(context, guard_fd)
+async def _serve(control: socket.socket, guard_fd: int, new_agent: NewAgent) -> None:
+    coordinator = Coordinator([new_agent(guard_fd)], partial(hung_up, guard_fd))
     calls: set[Call] = set()
     ended = asyncio.Event()
 
     def on_call(frame: Frame) -> None:
-        for fd in frame.fds:
+        for fd in frame.handles:
             calls.add(Call(socket.socket(fileno=fd), coordinator, calls.discard))
 
     AsyncChannel(control, on_call, ended.set)

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.agent.placement import Plan
 from quarterdeck.checkpointing import ended
 from quarterdeck.checkpointing.storage import place_of
+from quarterdeck.coordinator.placement import Placement
 from quarterdeck.present.failure import sentence
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import (
     CallFunction,
     Finished,
@@ -34,8 +35,8 @@ from quarterdeck.store.writer import RunWriter
 
 KERNEL_ENDED = "its kernel ended"
 
-Answer = tuple[Outcome, list[int]]
-"""A worker's outcome with the descriptors of its value."""
+Answer = tuple[Outcome, Blob | None]
+"""A worker's outcome with the blob of its value."""
 
 
 class RunRecord:
@@ -62,7 +63,8 @@ class RunRecord:
             cwd=context.cwd,
             **more,
         )
-        self._recorder = RunWriter(home(context.environ, context.cwd), header, context.environ)
+        environ = context.environ
+        self._recorder = RunWriter(home(environ, context.cwd), header, environ)
         self._notes: dict[int, str] = {}
         self._logged: set[int] = set()
 
@@ -114,15 +116,15 @@ class RunRecord:
     def loaded(self, rank: int, step: int, attempt: int) -> None:
         self._recorder.event(LoadEvent(time.time_ns(), attempt, rank, step))
 
-    def group(self, plan: Plan, attempt: int) -> None:
+    def group(self, placement: Placement, attempt: int) -> None:
         self._recorder.event(
             GroupEvent(
                 time_unix_ns=time.time_ns(),
                 attempt=attempt,
-                world_size=plan.nproc_per_node,
-                backend=plan.backend,
-                device_type=plan.device_type,
-                devices=list(plan.devices),
+                world_size=placement.world_size,
+                backend=placement.backend,
+                device_type=placement.device_type,
+                devices=[place.device for place in placement.places],
             )
         )
 
@@ -136,13 +138,13 @@ class RunRecord:
 
     async def results(self, answers: Sequence[Answer], attempt: int) -> None:
         """The ranks' values, large ones from another thread."""
-        for outcome, fds in answers:
+        for outcome, blob in answers:
             value = outcome.value
             if not value.data:
                 continue
             path = self._recorder.result_path(attempt, outcome.rank)
-            if fds:
-                note = await asyncio.to_thread(write_result, path, value.data, value.spans, fds[0])
+            if blob is not None:
+                note = await asyncio.to_thread(write_result, path, value.data, value.spans, blob.fileno())
             else:
                 note = write_result(path, value.data, value.spans, None)
             self._notes[outcome.rank] = note

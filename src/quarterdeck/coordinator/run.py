@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from quarterdeck.agent.exit_report import OomCounter, killed_outcome
-from quarterdeck.agent.worker import Worker, WorkerDied
+from quarterdeck.coordinator.exit_report import killed_outcome
+from quarterdeck.coordinator.record import Answer
+from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.present.words import ranks_in_words
-from quarterdeck.protocol.channel import close_fds
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
 
 FINISH_GRACE_S = 0.1
@@ -39,24 +40,22 @@ _BEGINNINGS = {"failure": "another rank failed", "interrupt": "your interrupt", 
 
 class CellRun:
     """`execute` once; `stop` at any time, from the same loop. `tell` shows the notebook's reader a line;
-    `keep` gets every worker's own outcome with the descriptors that came with it, which it has to close;
-    `saving` says whether a checkpoint of theirs is being written.
+    every worker's own outcome, with the blob of its value, goes to `answers`; `saving` says whether a
+    checkpoint of theirs is being written.
     """
 
     def __init__(
         self,
         workers: Sequence[Worker],
         timeout_s: float | None,
-        oom: OomCounter,
         tell: Callable[[str], None],
-        keep: Callable[[Outcome, list[int]], None] | None = None,
+        answers: list[Answer] | None = None,
         saving: Callable[[], bool] = lambda: False,
     ) -> None:
         self._workers = {worker.rank: worker for worker in workers}
         self._timeout_s = timeout_s
-        self._oom = oom
         self._tell = tell
-        self._keep = keep
+        self._answers = answers
         self._saving = saving
         self._outcomes: dict[int, Outcome] = {}
         self._stopped: Reason | None = None
@@ -64,12 +63,12 @@ class CellRun:
         self._skip = asyncio.Event()
         self._ladder_s = 0.0
 
-    async def execute(self, raw: bytes, fds: Sequence[int]) -> Finished:
+    async def execute(self, raw: bytes, blob: Blob | None) -> Finished:
         began_s = time.monotonic()
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._timeout_s, self.stop, "timeout") if self._timeout_s else None
         try:
-            await asyncio.gather(*(self._follow(worker, raw, fds) for worker in self._workers.values()))
+            await asyncio.gather(*(self._follow(worker, raw, blob) for worker in self._workers.values()))
         finally:
             if timer is not None:
                 timer.cancel()
@@ -100,19 +99,17 @@ class CellRun:
         """A stop or restart of the user's is about to kill its workers: that is a stop, and not a failure."""
         self._stopped = "interrupt"
 
-    async def _follow(self, worker: Worker, raw: bytes, fds: Sequence[int]) -> None:
+    async def _follow(self, worker: Worker, raw: bytes, blob: Blob | None) -> None:
         worker.last_lines.clear()
         try:
-            frame = await worker.ask_raw(raw, fds)
+            frame = await worker.ask(raw, blob)
         except WorkerDied as death:
-            outcome = killed_outcome(worker, death.exited, time.time_ns(), self._oom)
+            outcome = killed_outcome(worker, death.exited, time.time_ns())
         else:
             assert isinstance(frame.message, Outcome)
             outcome = frame.message
-            if self._keep is not None:
-                self._keep(outcome, frame.fds)
-            else:
-                close_fds(frame.fds)
+            if self._answers is not None:
+                self._answers.append((outcome, frame.blob))
             worker.group = outcome.group
             worker.apply_names(outcome.names, outcome.dropped)
         self._outcomes[worker.rank] = outcome

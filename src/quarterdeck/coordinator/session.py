@@ -17,19 +17,21 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import combinations
 
-from quarterdeck.agent.exit_report import OomCounter, killed_outcome
-from quarterdeck.agent.group import GroupFailed, WorkerGroup
-from quarterdeck.agent.placement import BadRequest, Plan, as_before, nproc, plan
-from quarterdeck.agent.stuck import named
-from quarterdeck.agent.vitals import sampled
-from quarterdeck.agent.worker import STOPPED, Worker
-from quarterdeck.agent.zygote import ZygoteLost
+from quarterdeck.coordinator.exit_report import killed_outcome
+from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
+from quarterdeck.coordinator.placement import BadRequest, Placement, as_before, nproc
 from quarterdeck.coordinator.queue import TurnQueue
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
+from quarterdeck.coordinator.report import KernelGone
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.coordinator.setup_cells import SETUP_DONE, SetupCells, failure_words
 from quarterdeck.coordinator.starting import StartCancelled, Starting
+from quarterdeck.coordinator.stuck import named
+from quarterdeck.coordinator.vitals import sampled
+from quarterdeck.coordinator.worker import STOPPED, Worker
+from quarterdeck.protocol.agent import ZygoteLost
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
 
 REPAIR = "repair"
@@ -43,17 +45,18 @@ class Session:
     time.
     """
 
-    def __init__(self, name: str, context: KernelContext, launcher: Launcher) -> None:
+    def __init__(
+        self, name: str, context: KernelContext, launcher: Launcher, kernel_gone: KernelGone | None
+    ) -> None:
         self.name = name
         self.context = context
         self.launcher = launcher
-        self.zygote_pool = launcher.zygote_pool
+        self.kernel_gone = kernel_gone
         self.group: WorkerGroup | None = None
         self.run: CellRun | None = None
         self.record: RunRecord | None = None
         """Of the cell that runs."""
         self.state = "none"
-        self.gpus = 0
         self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
         self._key = ""
         self.queue = TurnQueue()
@@ -62,9 +65,8 @@ class Session:
         """Whose ends the present call reports itself."""
         self._notices: list[str] = []
         self.setup_cells = SetupCells()
-        self._before: Plan | None = None
+        self._before: Placement | None = None
         """Of a group that was lost or is being restarted: the next one is made like it."""
-        self._oom = OomCounter()
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
 
@@ -108,7 +110,7 @@ class Session:
         if self.group is not None:
             if spec.backend is not None:
                 self.refuse_impossible(spec)
-            self._check_same(self.group.plan, spec)
+            self._check_same(self.group.placement, spec)
             return False
         await self._start(spec)
         return True
@@ -125,8 +127,7 @@ class Session:
 
     def refuse_impossible(self, spec: GroupSpec) -> None:
         """Raise BadRequest for a group that this machine cannot have, while the present one still lives."""
-        if self.group is not None and not self.zygote_pool.outdated(self.context):
-            plan(spec, self.gpus)
+        self.launcher.refuse_impossible(spec, self.context)
 
     async def _start(self, spec: GroupSpec) -> None:
         if self._before is not None:
@@ -145,18 +146,17 @@ class Session:
                     tell=self.starting.tell,
                 )
             )
-            self.gpus = self.zygote_pool.gpus(self.context) or 0
             self._notices += notices
             self._before = None
             await self._replay_setup(self.workers())
         finally:
             self.state = "idle" if self.group is not None else "none"
 
-    def _check_same(self, plan: Plan, spec: GroupSpec) -> None:
+    def _check_same(self, placement: Placement, spec: GroupSpec) -> None:
         for option, asked, has in (
-            ("-n", nproc(spec, self.gpus), plan.nproc_per_node),
-            ("--start-method", spec.start_method, plan.start_method),
-            ("--backend", spec.backend, plan.backend),
+            ("-n", nproc(spec, placement.nodes), placement.nproc_per_node),
+            ("--start-method", spec.start_method, placement.start_method),
+            ("--backend", spec.backend, placement.backend),
         ):
             if asked is not None and str(asked) != str(has) and str(asked) not in str(has).split(":"):
                 raise BadRequest(self._differs(option, str(asked), str(has)))
@@ -203,21 +203,21 @@ class Session:
     # ---- cells
 
     async def run_cell(
-        self, run: CellRun, cell: RunCell, raw: bytes, fds: Sequence[int]
+        self, run: CellRun, cell: RunCell, raw: bytes, blob: Blob | None
     ) -> tuple[Finished, bool]:
         """Run it; the second value says whether `mend` has something to do."""
         self.state, self.run = "busy", run
         try:
             asked = [worker for worker in self.workers() if run.waits_for(worker)]
-            with sampled(self.record, asked, self.context.environ):
-                finished = await run.execute(raw, fds)
+            with sampled(self.record, asked):
+                finished = await run.execute(raw, blob)
         finally:
             self.run = None
             self.state = "idle"
         self._notices += half_imported(finished.outcomes)
         if cell.setup and finished.root_cause is None and not finished.stopped:
             ranks = frozenset(outcome.rank for outcome in finished.outcomes)
-            self.setup_cells.keep(cell, fds, None if len(ranks) == len(self.workers()) else ranks)
+            self.setup_cells.keep(cell, blob, None if len(ranks) == len(self.workers()) else ranks)
         if self.group is not None and self.group.lost:
             finished.group_lost = True
             self._gone()
@@ -225,7 +225,7 @@ class Session:
 
     def new_run(self, workers: Sequence[Worker], cell: RunCell, tell: Callable[[str], None]) -> CellRun:
         saving = self.record.saving if self.record is not None else lambda: False
-        return CellRun(workers, cell.timeout_s, self._oom, tell, saving=saving)
+        return CellRun(workers, cell.timeout_s, tell, saving=saving)
 
     def _needs_mending(self, outcomes: Sequence[Outcome]) -> bool:
         owners = {worker.group for worker in self.workers()}
@@ -276,7 +276,7 @@ class Session:
 
     def _gone(self) -> None:
         if self.group is not None:
-            self._before = self.group.plan
+            self._before = self.group.placement
         self.group = None
         self.launcher.ended(self._key)
 
@@ -302,10 +302,10 @@ class Session:
         """On workers that have nothing yet: replaced ones, or all of a new group."""
         for setup in self.setup_cells:
             targets = setup.where(workers)
-            run = self.run = CellRun(targets, SETUP_TIMEOUT_S, self._oom, lambda _: None)
+            run = self.run = CellRun(targets, SETUP_TIMEOUT_S, lambda _: None)
             try:
                 async with named(run.running, SETUP_DONE, self.starting.tell):
-                    words = failure_words(await run.execute(setup.raw, setup.fds)) if targets else ""
+                    words = failure_words(await run.execute(setup.raw, setup.blob)) if targets else ""
             finally:
                 self.run = None
             if words:
@@ -346,7 +346,7 @@ class Session:
     def death_words(self, worker: Worker, when: str = "while it ran no cell") -> str:
         """A sentence."""
         assert worker.exited is not None
-        outcome = killed_outcome(worker, worker.exited, time.time_ns(), self._oom)
+        outcome = killed_outcome(worker, worker.exited, time.time_ns())
         lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
         when = f", {when}," if not worker.ended_by else ","
         return f"rank {worker.rank} {outcome.evalue}{when} and was replaced{lost}."

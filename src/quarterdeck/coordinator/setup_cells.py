@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from quarterdeck.agent.worker import Worker
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.failure import sentence
-from quarterdeck.protocol.channel import close_fds, encode
+from quarterdeck.protocol.blob import Blob
+from quarterdeck.protocol.channel import encode
 from quarterdeck.protocol.messages import Finished, RunCell, SetUp
 
 SETUP_DONE = "finished a --setup cell"
@@ -22,7 +22,7 @@ class SetupCell:
     """One cell, with all that it refers to."""
 
     cell: RunCell
-    fds: list[int]
+    blob: Blob | None
     ranks: frozenset[int] | None
     """Those that it ran on; None: all."""
 
@@ -35,7 +35,7 @@ class SetupCell:
 
 
 class SetupCells:
-    """In the order they ran. Descriptors are its own."""
+    """In the order they ran."""
 
     def __init__(self) -> None:
         self._cells: list[SetupCell] = []
@@ -43,29 +43,25 @@ class SetupCells:
     def __iter__(self) -> Iterator[SetupCell]:
         return iter(list(self._cells))
 
-    def keep(self, cell: RunCell, fds: Sequence[int], ranks: frozenset[int] | None) -> None:
+    def keep(self, cell: RunCell, blob: Blob | None, ranks: frozenset[int] | None) -> None:
         """A cell that has succeeded. One that was run before, with the same code, is replaced by it."""
-        for known in [known for known in self._cells if known.cell.code == cell.code]:
-            close_fds(known.fds)
-            self._cells.remove(known)
+        self._cells = [known for known in self._cells if known.cell.code != cell.code]
         alone = msgspec.structs.replace(cell, payload=cell.replay or cell.payload, replay=None)
-        self._cells.append(SetupCell(alone, [os.dup(fd) for fd in fds], ranks))
+        self._cells.append(SetupCell(alone, blob, ranks))
 
-    def take(self, setup: SetUp, fds: list[int]) -> None:
-        """One of another coordinator's, with its descriptors."""
+    def take(self, setup: SetUp, blob: Blob | None) -> None:
+        """One of another coordinator's."""
         self._cells.append(
-            SetupCell(setup.cell, fds, None if setup.ranks is None else frozenset(setup.ranks))
+            SetupCell(setup.cell, blob, None if setup.ranks is None else frozenset(setup.ranks))
         )
 
     def copy(self) -> SetupCells:
         """For a closed run, which may outlive the session's."""
         made = SetupCells()
-        made._cells = [SetupCell(one.cell, [os.dup(fd) for fd in one.fds], one.ranks) for one in self._cells]
+        made._cells = list(self._cells)
         return made
 
     def clear(self) -> None:
-        for one in self._cells:
-            close_fds(one.fds)
         self._cells.clear()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from quarterdeck.agent.stuck import Tell
+from quarterdeck.coordinator.stuck import Tell
 
 _AGAIN_S = 0.1
 T = TypeVar("T")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-from pathlib import Path
 
-from quarterdeck.agent.placement import core_count
-from quarterdeck.agent.worker import Worker
 from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.words import size
 from quarterdeck.protocol.messages import Answer, Ask, RankStatus
 from quarterdeck.store.paths import home
@@ -32,9 +29,9 @@ async def answer(coordinator: Coordinator, request: Ask) -> Answer:
 def group_line(session: Session, started: bool) -> str:
     """ "2 workers started (gloo, cpu)." """
     assert session.group is not None
-    n, plan = len(session.workers()), session.group.plan
+    n, placement = len(session.workers()), session.group.placement
     verb = "started" if started else "were running already"
-    return f"{n} worker{'s' if n > 1 else ''} {verb} ({plan.backend}, {plan.device_type})."
+    return f"{n} worker{'s' if n > 1 else ''} {verb} ({placement.backend}, {placement.device_type})."
 
 
 def stopped_line(n: int, starting: bool) -> str:
@@ -46,14 +43,14 @@ def stopped_line(n: int, starting: bool) -> str:
 def _status(session: Session) -> Answer:
     if session.group is None:
         return Answer(text=_state_words(session), facts={"state": session.state})
-    plan = session.group.plan
+    placement = session.group.placement
     return Answer(
         text=_state_words(session),
         ranks=[_rank_status(session, worker) for worker in session.workers()],
         facts={
             "state": session.state,
-            "backend": plan.backend,
-            "start method": plan.start_method,
+            "backend": placement.backend,
+            "start method": placement.start_method,
             "groups so far": str(session.group.incarnation),
         },
     )
@@ -68,42 +65,30 @@ def _state_words(session: Session) -> str:
 
 
 def _rank_status(session: Session, worker: Worker) -> RankStatus:
-    memory, private = _memory_bytes(worker.pid)
+    memory = worker.agent.memory(worker.life)
     state = "dead" if not worker.alive else "running" if worker.running else "idle"
-    return RankStatus(worker.rank, worker.pid, state, worker.device, len(worker.names), memory, private)
-
-
-def _memory_bytes(pid: int) -> tuple[int, int]:
-    """Proportional set size and private memory: what the worker costs, its share of common pages counted
-    fairly.
-    """
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return 0, 0
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    return sizes.get("Pss", 0), sizes.get("Private_Dirty", 0) + sizes.get("Private_Clean", 0)
+    return RankStatus(worker.rank, worker.pid, state, worker.place.device, len(worker.names), *memory)
 
 
 async def _stacks(session: Session) -> Answer:
     busy = [worker for worker in session.workers() if worker.alive and worker.running]
-    found = await asyncio.gather(*(worker.stacks(signal.SIGUSR1) for worker in busy))
+    found = await asyncio.gather(*(worker.agent.stacks(worker.life) for worker in busy))
     stacks = {worker.rank: "" for worker in session.workers()}
-    stacks.update({worker.rank: stack for worker, stack in zip(busy, found, strict=True)})
+    stacks.update({worker.rank: process.stacks for worker, process in zip(busy, found, strict=True)})
     return Answer(text=_state_words(session), stacks=stacks)
 
 
 def _doctor(coordinator: Coordinator, session: Session) -> Answer:
-    zygote = session.zygote_pool.zygote(session.context)
-    ready = zygote.ready.result() if zygote.ready.done() and not zygote.ready.exception() else None
+    node = coordinator.launcher.agents[0].status(session.context)
+    known = node.facts
     runs = home(session.context.environ, session.context.cwd)
     facts = {
         "python": f"{sys.version.split()[0]} ({sys.executable})",
-        "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
-        "forked from": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
+        "torch": f"{node.torch_version}, imported in {node.import_s:.1f} s" if known else "being imported",
+        "forked from": f"pid {node.zygote.pid}, {_zygote_words(node.imported)}",
         "coordinator": f"pid {os.getpid()}, no open port",
-        "cores": str(core_count()),
-        "GPUs": str(ready.gpus) if ready else "not counted yet",
+        "cores": str(known.cores if known else os.cpu_count()),
+        "GPUs": str(known.gpus) if known else "not counted yet",
         "session": _state_words(session),
         "other sessions": ", ".join(sorted(coordinator.sessions.keys() - {session.name})) or "none",
         "runs on their way": ", ".join(sorted(run.run_id for run in coordinator.runs)) or "none",

@@ -13,21 +13,19 @@ from typing import Literal
 
 import msgspec
 
-from quarterdeck.agent.placement import BadRequest
-from quarterdeck.agent.stuck import named
-from quarterdeck.agent.worker import Worker, WorkerDied
-from quarterdeck.coordinator.output_throttle import OutputThrottle
+from quarterdeck.coordinator.placement import BadRequest
 from quarterdeck.coordinator.record import RunRecord
+from quarterdeck.coordinator.report import RunReport
 from quarterdeck.coordinator.run import STEP_S
 from quarterdeck.coordinator.session import REPAIR, Session
+from quarterdeck.coordinator.stuck import named
+from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.channel import Frame, close_fds, encode
+from quarterdeck.protocol.channel import Frame, encode
 from quarterdeck.protocol.messages import (
-    Accepted,
     Answer,
     Fetch,
     Fetched,
-    Finished,
     Install,
     Notice,
     Output,
@@ -50,9 +48,8 @@ class TurnCall:
         self._session = session
         self._channel = channel
         self._frames = frames
-        self._outlet = OutputThrottle(channel)
         self._phase: Literal["waiting", "preparing", "running", "copying", "settling"] = "waiting"
-        self._record: RunRecord
+        self._report: RunReport
         self._workers: Sequence[Worker] = ()
         self._title = ""
 
@@ -102,10 +99,10 @@ class TurnCall:
         return Turn(
             session=self._session.name,
             incarnation=group.incarnation,
-            backend=group.plan.backend,
+            backend=group.placement.backend,
             workers=names,
             world_size=len(group.workers),
-            device_type=group.plan.device_type,
+            device_type=group.placement.device_type,
             started=started,
         )
 
@@ -125,7 +122,6 @@ class TurnCall:
         finally:
             self._phase = "settling"
             self._session.copying = ()
-            close_fds(frame.fds)
 
     def _deaths(self) -> str:
         dead = [worker for worker in self._workers if not worker.alive]
@@ -136,70 +132,51 @@ class TurnCall:
 
     async def _run(self, cell: RunCell, frame: Frame) -> None:
         session = self._session
-        self._record = session.record = RunRecord(session.context, self._title, cell)
+        record = session.record = RunRecord(session.context, self._title, cell)
+        self._report = RunReport(record, self._channel, session.kernel_gone)
         session.sink = self._show
         self._phase = "running"
         run = session.new_run(self._workers, cell, self._tell)
         try:
             if cell.recorded:
                 self._open()
-            placed = msgspec.structs.replace(cell, place=self._place(cell), replay=None)
-            finished, broken = await session.run_cell(run, cell, encode(placed), frame.fds)
-            await self._record.tidy_up()
-            self._finish(finished)
+            place = RunPlace(record.run_id, cell.name, str(record.folder))
+            placed = msgspec.structs.replace(cell, place=place, replay=None)
+            finished, broken = await session.run_cell(run, cell, encode(placed), frame.blob)
+            await self._report.tidy_up()
+            if finished.root_cause is not None:
+                self._open()  # a failure is what one looks for later, whether it showed anything or not
+            self._report.end(finished)
         finally:
             session.sink = lambda _output, _raw: None
             session.record = None
             self._phase = "settling"
-            self._record.close()
+            record.close()
         if broken:
             await session.mend()
 
     def _open(self) -> None:
         """The run goes on record, and the kernel hears under which name."""
-        group = self._session.group
-        assert group is not None
-        self._record.open()
-        self._record.group(group.plan, 0)
-        self._record.state("running", 0)
-        self._channel.send(Accepted(run_id=self._record.run_id, folder=str(self._record.folder)))
-
-    def _place(self, cell: RunCell) -> RunPlace:
-        return RunPlace(self._record.run_id, cell.name, str(self._record.folder))
-
-    def _finish(self, finished: Finished) -> None:
-        """The last word to the store, then to the kernel."""
-        self._outlet.finish()
-        record = self._record
-        if finished.root_cause is not None and not record.opened:
-            self._open()  # a failure is what one looks for later, whether it showed anything or not
+        record, group = self._report.record, self._session.group
         if record.opened:
-            record.outcomes(finished.outcomes, 0)
-            record.end(finished, 0, self._channel.closed or self._session.zygote_pool.kernel_gone())
-        self._tell_left_out()
-        finished.log_dir = str(record.folder) if record.has_logs else ""
-        self._channel.send(finished)
+            return
+        record.open()
+        if group is not None:
+            record.group(group.placement, 0)
+        record.state("running", 0)
+        self._report.accept()
 
     def _show(self, output: Output, raw: bytes) -> None:
-        if not self._record.opened and (output.text or output.kind in ("result", "logged")):
+        if output.text or output.kind in ("result", "logged"):
             self._open()
-        self._record.write(output)
-        self._outlet.show(output, raw)
-
-    def _tell_left_out(self) -> None:
-        left_out, record = self._outlet.left_out, self._record
-        if left_out:
-            text = f"{left_out:,} characters came too fast to be shown: they are in {record.folder}."
-            self._channel.send(Notice(text=text))
-        if record.notice:
-            self._tell(record.notice)
+        self._report.show(output, raw)
 
     # ---- copies
 
     async def _install(self, frame: Frame) -> None:
         self._copies(self._workers)
         replaced: dict[str, str] = {}
-        asked = [worker.ask_raw(frame.raw, frame.fds) for worker in self._workers]
+        asked = [worker.ask(frame.raw, frame.blob) for worker in self._workers]
         async with named(self._busy, "unpickled it", self._tell):
             answers = await asyncio.gather(*asked, return_exceptions=True)
         for worker, answer in zip(self._workers, answers, strict=True):
@@ -216,14 +193,11 @@ class TurnCall:
         worker = next(worker for worker in self._workers if worker.rank == fetch.rank)
         self._copies([worker])
         async with named(self._busy, "pickled it", self._tell):
-            answer = await worker.ask(fetch)
+            answer = await worker.ask(encode(fetch))
         assert isinstance(answer.message, Fetched)
-        try:
-            if answer.message.error:
-                raise BadRequest(answer.message.error)
-            self._channel.send(Pulled(payload=answer.message.payload), answer.fds)
-        finally:
-            close_fds(answer.fds)
+        if answer.message.error:
+            raise BadRequest(answer.message.error)
+        self._channel.send(Pulled(payload=answer.message.payload), answer.blob)
 
     def _stop_copying(self) -> None:
         """User code runs in pickling, too, and may never end: interrupt it, kill what does not heed that."""

@@ -16,7 +16,7 @@ from quarterdeck.kernel.await_cell import SLOW_START_S, STARTING, answer, next_f
 from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.channel import Frame, close_fds
+from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Accepted, Begun, Finished, Outcome
 from quarterdeck.store.format import RunState
 from quarterdeck.transfer.shared_buffers import map_buffers
@@ -145,11 +145,8 @@ class ActiveRun:
                     self._view.notice("", key="waiting")
                     self._view.begin(world_size, self.folder)
             case Outcome() as outcome:
-                try:
-                    buffers = map_buffers(frame.fds[0], outcome.value.spans) if frame.fds else []
-                finally:
-                    close_fds(frame.fds)
                 if outcome.value.data:
+                    buffers = map_buffers(frame.blob, outcome.value.spans)
                     self.values[outcome.rank] = outcome.value.data, buffers
                 if outcome.unpicklable:
                     text = f"The value of rank {outcome.rank} stays there: {outcome.unpicklable}."

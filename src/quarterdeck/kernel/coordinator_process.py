@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quarterdeck.errors import WorkersLost
+from quarterdeck.kernel.notebook import AT_IMPORT
 from quarterdeck.present.words import signal_name
 from quarterdeck.protocol import channel
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import Cancel, Message, Open, Refused
 
@@ -23,7 +24,7 @@ _END_LIMIT_S = 0.5
 """From the end of a channel to the end of its process."""
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    "from quarterdeck.coordinator.main import main; main(sys.argv[2:])"
+    "from quarterdeck.start import coordinator; coordinator(sys.argv[2:])"
 )
 
 
@@ -57,14 +58,15 @@ class Coordinator:
         ours, theirs = channel.pair()
         guard_read, guard_write = os.pipe()
         errors_fd = os.memfd_create("quarterdeck-errors", os.MFD_CLOEXEC)
-        fds = (theirs.fileno(), guard_read)
+        handles = (theirs.fileno(), guard_read)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, json.dumps(sys.path), *map(str, fds)],
-                pass_fds=fds,
+                [sys.executable, "-c", BOOT, json.dumps(sys.path), *map(str, handles)],
+                pass_fds=handles,
                 stdin=subprocess.DEVNULL,
                 stdout=errors_fd,
                 stderr=errors_fd,
+                env=AT_IMPORT,
                 start_new_session=True,
             )
         finally:
@@ -76,14 +78,14 @@ class Coordinator:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def call(self, first: Message, fds: Sequence[int] = ()) -> Call:
+    def call(self, first: Message, blob: Blob | None = None) -> Call:
         """Open a call with its first message. Raises WorkersLost when the coordinator is gone."""
         ours, theirs = channel.pair()
         call = Call(Channel(ours), self)
         try:
             with theirs:
-                self.control.send(Open(), [theirs.fileno()])
-            call.channel.send(first, fds)
+                self.control.send(Open(), handles=[theirs.fileno()])
+            call.channel.send(first, blob)
         except OSError as error:
             call.close()
             raise self.lost() from error

@@ -12,8 +12,9 @@ from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.kernel import coordinator_process
 from quarterdeck.kernel.await_cell import await_frame, refuse_silent
 from quarterdeck.kernel.coordinator_process import BOOT, Coordinator
+from quarterdeck.kernel.notebook import AT_IMPORT
 from quarterdeck.protocol import channel
-from quarterdeck.protocol.channel import Channel, Frame, close_fds
+from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import Answer, AskSetups, Reach, Refused, SetUp
 from quarterdeck.store import detached_socket
 from quarterdeck.store.owner import node
@@ -41,6 +42,7 @@ class DetachedCoordinator(Coordinator):
                 stdin=subprocess.DEVNULL,
                 stdout=errors_fd,
                 stderr=errors_fd,
+                env=AT_IMPORT,
                 start_new_session=True,
             )
             process.wait()
@@ -69,7 +71,7 @@ class DetachedCoordinator(Coordinator):
 
 
 def setups_of(session: str) -> list[Frame]:
-    """The set-up cells of a session of this kernel, with their descriptors."""
+    """The set-up cells of a session of this kernel, with their blobs."""
     found: list[Frame] = []
     process = coordinator_process.running()
     if process is None:
@@ -80,15 +82,7 @@ def setups_of(session: str) -> list[Frame]:
                 found.append(frame)
     except WorkersLost:  # then there is no session, either
         pass
-    except BaseException:
-        forget(found)
-        raise
     return found
-
-
-def forget(setups: list[Frame]) -> None:
-    for frame in setups:
-        close_fds(frame.fds)
 
 
 def reach(run: StoredRun, action: Literal["ask", "stop"]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 
 from quarterdeck.errors import ArgumentError, UsageError
 from quarterdeck.kernel.notebook import Notebook
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import CallFunction, Payload, RunCell, WorkerNames
 from quarterdeck.transfer.names import CellNames, referenced_globals
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
@@ -32,22 +32,20 @@ def plan_for_empty(names: CellNames, notebook: Notebook) -> Plan:
     return plan
 
 
-@contextmanager
-def packed_cell(notebook: Notebook, cell: RunCell, names: CellNames) -> Iterator[tuple[RunCell, list[int]]]:
-    """The cell with all that it refers to, and its memfd, which is closed at the end."""
+def packed_cell(notebook: Notebook, cell: RunCell, names: CellNames) -> tuple[RunCell, Blob | None]:
+    """The cell with all that it refers to, and the blob of that."""
     plan = plan_for_empty(names, notebook)
     with naming_culprit(plan.send, notebook, "Create it in the %%distributed cell instead."):
         pickled = dumps(plan.send, notebook.namespace, imports=plan.imports)
-    with packed([pickled]) as (payloads, fds):
-        cell.payload = named(payloads[0], plan, notebook, plan.send)
-        yield cell, fds
+    payloads, blob = packed([pickled])
+    cell.payload = named(payloads[0], plan, notebook, plan.send)
+    return cell, blob
 
 
-@contextmanager
 def packed_call(
     notebook: Notebook, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[CallFunction, list[int], list[str]]]:
-    """The call with all that it refers to, its memfd (closed at the end), and lines for the reader.
+) -> tuple[CallFunction, Blob | None, list[str]]:
+    """The call with all that it refers to, the blob of that, and lines for the reader.
 
     Raises ArgumentError for arguments that the function does not take, as calling it would, and UsageError
     with the path to what cannot be pickled.
@@ -63,17 +61,14 @@ def packed_call(
             dumps_function(call, namespace),
             dumps(keywords, namespace),
         ]
-    with packed(pickled) as (payloads, fds):
-        yield (
-            CallFunction(
-                number=notebook.cell_number(),
-                payload=named(payloads[0], plan, notebook, {**keywords, **plan.send, "": call}),
-                function=payloads[1],
-                kwargs=payloads[2],
-            ),
-            fds,
-            plan.notices,
-        )
+    payloads, blob = packed(pickled)
+    message = CallFunction(
+        number=notebook.cell_number(),
+        payload=named(payloads[0], plan, notebook, {**keywords, **plan.send, "": call}),
+        function=payloads[1],
+        kwargs=payloads[2],
+    )
+    return message, blob, plan.notices
 
 
 def _by_name(
@@ -110,20 +105,14 @@ def naming_culprit(values: Mapping[str, object], notebook: Notebook, hint: str) 
         raise UsageError(name_culprit(dict(values), notebook.namespace, error), hint) from error
 
 
-@contextmanager
-def packed(pickled: list[Pickled]) -> Iterator[tuple[list[Payload], list[int]]]:
-    """One memfd for all of them."""
-    buffers = [buffer for one in pickled for buffer in one.buffers]
-    memfd, spans = pack(buffers) if buffers else (None, [])
+def packed(pickled: list[Pickled]) -> tuple[list[Payload], Blob | None]:
+    """One blob for all of them."""
+    blob, spans = pack([buffer for one in pickled for buffer in one.buffers])
     payloads, start = [], 0
     for one in pickled:
         payloads.append(Payload(data=one.data, spans=spans[start : start + len(one.buffers)]))
         start += len(one.buffers)
-    try:
-        yield payloads, [memfd] if memfd is not None else []
-    finally:
-        if memfd is not None:
-            os.close(memfd)
+    return payloads, blob
 
 
 def named(payload: Payload, plan: Plan, notebook: Notebook, code: Mapping[str, object]) -> Payload:

@@ -114,32 +114,32 @@ class DistributedFunction(Generic[P, R]):
         context, title, source = notebook.context(), f"{name}()", _source(self.function)
         parent = continued(options.resume, options.name, title, source, context)
         view = CellView(notebook.new_sink())
-        with packed_call(notebook, self.function, args, kwargs) as (call, fds, notices):
-            for text in notices:
-                view.notice(text)
-            work = msgspec.structs.replace(
-                call,
-                name=options.name,
-                seed=options.seed,
-                environ=dict(options.env),
-                timeout_s=_least(options.timeout_s, launch.deadline_s),
-                collective_timeout_s=options.collective_timeout_s,
-                tensorboard=options.tensorboard,
-                deck_fields=list(options.deck_fields),
-            )
-            request = Submit(
-                spec=_spec(launch, options),
-                work=work,
-                context=context,
-                title=title,
-                source=source,
-                arguments=_words(args, kwargs),
-                session=options.session,
-                max_restarts=launch.max_restarts,
-                restart=options.restart or "recoverable",
-                parent=parent,
-            )
-            return submit(request, fds, view, awaited, detach)
+        call, blob, notices = packed_call(notebook, self.function, args, kwargs)
+        for text in notices:
+            view.notice(text)
+        work = msgspec.structs.replace(
+            call,
+            name=options.name,
+            seed=options.seed,
+            environ=dict(options.env),
+            timeout_s=_least(options.timeout_s, launch.deadline_s),
+            collective_timeout_s=options.collective_timeout_s,
+            tensorboard=options.tensorboard,
+            deck_fields=list(options.deck_fields),
+        )
+        request = Submit(
+            spec=_spec(launch, options),
+            work=work,
+            context=context,
+            title=title,
+            source=source,
+            arguments=_words(args, kwargs),
+            session=options.session,
+            max_restarts=launch.max_restarts,
+            restart=options.restart or "recoverable",
+            parent=parent,
+        )
+        return submit(request, blob, view, awaited, detach)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: `self` is an argument like any other."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from quarterdeck.protocol.messages import KernelContext
+from quarterdeck.protocol.messages import Changes, KernelContext
 from quarterdeck.views.cell.cell import CellView
 from quarterdeck.views.sink import PrintSink, Sink
 
@@ -29,7 +29,7 @@ class Notebook:
     def context(self) -> KernelContext:
         """What a new group takes over from this process."""
         return KernelContext(
-            environ=dict(os.environ), cwd=os.getcwd(), sys_path=list(sys.path), notebook=self.file()
+            changes=changes_since_import(), cwd=os.getcwd(), sys_path=list(sys.path), notebook=self.file()
         )
 
     def file(self) -> str:
@@ -43,6 +43,16 @@ class Notebook:
 
 
 _current: Notebook | None = None
+
+AT_IMPORT = dict(os.environ)
+"""The environment that every coordinator of this process starts with."""
+
+
+def changes_since_import() -> Changes:
+    """What user code has set and removed in this process's environment."""
+    now = dict(os.environ)
+    gone: Changes = {name: None for name in AT_IMPORT if name not in now}
+    return gone | {name: value for name, value in now.items() if AT_IMPORT.get(name) != value}
 
 
 def use(notebook: Notebook | None) -> None:

@@ -25,7 +25,6 @@ from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.session_lock import HeldTurn
-from quarterdeck.protocol.channel import close_fds
 from quarterdeck.protocol.messages import (
     Accepted,
     Answer,
@@ -199,12 +198,9 @@ class Session:
             except UsageError as refusal:
                 raise UsageError(f"`{name}` cannot be pulled: {refusal}") from None
             assert isinstance(frame.message, Pulled)
-            try:
-                payload = frame.message.payload
-                buffers = map_buffers(frame.fds[0], payload.spans) if frame.fds else []
-                value = _load(name, payload.data, buffers, self.notebook.namespace)
-            finally:
-                close_fds(frame.fds)
+            payload = frame.message.payload
+            buffers = map_buffers(frame.blob, payload.spans)
+            value = _load(name, payload.data, buffers, self.notebook.namespace)
             if target == name:
                 held.ledger.pulled(name, value)
             return value

@@ -42,14 +42,14 @@ class HeldTurn:
         pickled = [self._pickle(plan)]
         if alone is not None:
             pickled.append(dumps(alone.send, self.notebook.namespace, imports=alone.imports))
-        with packed(pickled) as (payloads, fds):
-            message.payload = self._named(payloads[0], plan)
-            if alone is not None and isinstance(message, RunCell):
-                message.replay = self._named(payloads[1], alone)
-            try:
-                self.call.channel.send(message, fds)
-            except OSError as error:
-                raise self.call.lost() from error
+        payloads, blob = packed(pickled)
+        message.payload = self._named(payloads[0], plan)
+        if alone is not None and isinstance(message, RunCell):
+            message.replay = self._named(payloads[1], alone)
+        try:
+            self.call.channel.send(message, blob)
+        except OSError as error:
+            raise self.call.lost() from error
 
     def settle(self, finished: Finished, plan: Plan) -> None:
         """Remember what arrived, and what the cell bound."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.session import with_options
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import KernelContext, Parent, RunCell, Submit
 from quarterdeck.store.format import RunHeader
 from quarterdeck.transfer.names import CellNames
@@ -29,7 +30,7 @@ _TICK_S = 0.05
 
 
 def submit(
-    request: Submit, fds: Sequence[int], view: CellView, awaited: bool = False, detach: bool = False
+    request: Submit, blob: Blob | None, view: CellView, awaited: bool = False, detach: bool = False
 ) -> Run:
     """The run, on record and on its way. Its failure is shown, unless it is `awaited`: then it is over, and
     an interrupt, which never comes at a bad moment here, has stopped it. Raises UsageError if it is refused,
@@ -40,7 +41,7 @@ def submit(
     for text in coordinator_process.take_notices():
         view.notice(text, level="warning")
     with Interruptible() as interrupts:  # none is raised before somebody has the run
-        call, let_go = _call_detached(request, fds) if detach else _call(request, fds)
+        call, let_go = _call_detached(request, blob) if detach else _call(request, blob)
         try:
             with Pulse(call) as pulse:
                 while not interrupts.wait(call.channel, pulse.due_in())[0]:
@@ -69,25 +70,23 @@ def submit(
     return run
 
 
-def _call(request: Submit, fds: Sequence[int]) -> tuple[Call, Callable[[], None]]:
-    return coordinator_process.current().call(request, fds), lambda: None
+def _call(request: Submit, blob: Blob | None) -> tuple[Call, Callable[[], None]]:
+    return coordinator_process.current().call(request, blob), lambda: None
 
 
-def _call_detached(request: Submit, fds: Sequence[int]) -> tuple[Call, Callable[[], None]]:
+def _call_detached(request: Submit, blob: Blob | None) -> tuple[Call, Callable[[], None]]:
     """To a coordinator of its own, with what ours would have known; and what ends our hold on it."""
     setups = detached.setups_of(request.session)
     process = detached.DetachedCoordinator.start()
     try:
-        call = process.call(msgspec.structs.replace(request, setups=len(setups)), fds)
+        call = process.call(msgspec.structs.replace(request, setups=len(setups)), blob)
         for frame in setups:
-            call.channel.send(frame.message, frame.fds)
+            call.channel.send(frame.message, frame.blob)
     except OSError:  # the end of the channel is there to be read
         pass
     except BaseException:
         process.close()
         raise
-    finally:
-        detached.forget(setups)
     return call, process.close
 
 
@@ -101,18 +100,18 @@ def submit_cell(cell: RunCell, names: CellNames, options: Options) -> Run:
     notebook = notebooks.current()
     context, title = notebook.context(), f"cell [{cell.number}]"
     parent = continued(options.resume, options.name, title, cell.code, context)
-    with packed_cell(notebook, with_options(cell, options, names), names) as (work, fds):
-        request = Submit(
-            spec=options.spec,
-            work=work,
-            context=context,
-            title=title,
-            session=options.session,
-            max_restarts=options.max_restarts or 0,
-            restart=options.restart or "recoverable",
-            parent=parent,
-        )
-        return submit(request, fds, CellView(notebook.new_sink()), options.is_awaited, options.detach)
+    work, blob = packed_cell(notebook, with_options(cell, options, names), names)
+    request = Submit(
+        spec=options.spec,
+        work=work,
+        context=context,
+        title=title,
+        session=options.session,
+        max_restarts=options.max_restarts or 0,
+        restart=options.restart or "recoverable",
+        parent=parent,
+    )
+    return submit(request, blob, CellView(notebook.new_sink()), options.is_awaited, options.detach)
 
 
 def continued(which: Any, name: str, title: str, source: str, context: KernelContext) -> Parent:

@@ -11,7 +11,8 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from quarterdeck.protocol.channel import BadMessage, Frame, close_fds, encode, receive, send_raw
+from quarterdeck.protocol.blob import Blob
+from quarterdeck.protocol.channel import BadMessage, Frame, close_all, encode, receive, send_raw
 from quarterdeck.protocol.messages import Message
 
 _BURST = 64  # messages taken from one socket before the loop looks at the others; arbitrary
@@ -41,20 +42,20 @@ class AsyncChannel:
         self._on_frame = on_frame
         self._on_end = on_end
         self._on_bad = on_bad
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._queue: deque[tuple[bytes, Blob | None, list[int]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        self.forward(encode(message), fds)
+    def send(self, message: Message, blob: Blob | None = None, handles: Sequence[int] = ()) -> None:
+        self.forward(encode(message), blob, handles)
 
-    def forward(self, raw: bytes, fds: Sequence[int] = ()) -> None:
-        """Send bytes encoded elsewhere. The descriptors stay the caller's. Silent when nobody reads."""
+    def forward(self, raw: bytes, blob: Blob | None = None, handles: Sequence[int] = ()) -> None:
+        """Send bytes encoded elsewhere. The handles stay the caller's. Silent when nobody reads."""
         if self.closed:
             return
-        if not self._queue and self._try_send(raw, fds):
+        if not self._queue and self._try_send(raw, blob, handles):
             return
-        self._queue.append((raw, [os.dup(fd) for fd in fds]))
+        self._queue.append((raw, blob, [os.dup(handle) for handle in handles]))
         self.queued_bytes += len(raw)
         self._loop.add_writer(self._sock, self._writable)
 
@@ -65,15 +66,15 @@ class AsyncChannel:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
-        for _, fds in self._queue:
-            close_fds(fds)
+        for _, _, handles in self._queue:
+            close_all(handles)
         self._queue.clear()
         self.queued_bytes = 0
         self._on_end()
 
-    def _try_send(self, raw: bytes, fds: Sequence[int]) -> bool:
+    def _try_send(self, raw: bytes, blob: Blob | None, handles: Sequence[int]) -> bool:
         try:
-            send_raw(self._sock, raw, fds)
+            send_raw(self._sock, raw, blob, handles)
         except BlockingIOError:
             return False
         except OSError:
@@ -82,12 +83,12 @@ class AsyncChannel:
 
     def _writable(self) -> None:
         while self._queue:
-            raw, fds = self._queue[0]
-            if not self._try_send(raw, fds):
+            raw, blob, handles = self._queue[0]
+            if not self._try_send(raw, blob, handles):
                 return
             self._queue.popleft()
             self.queued_bytes -= len(raw)
-            close_fds(fds)
+            close_all(handles)
         if not self.closed:
             self._loop.remove_writer(self._sock)
 

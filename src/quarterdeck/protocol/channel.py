@@ -1,8 +1,9 @@
-"""One end of a SOCK_SEQPACKET pair that carries typed messages and file descriptors. Used by every process.
+"""One end of a SOCK_SEQPACKET pair that carries typed messages, each with a blob or with handles. Used by
+every process.
 
 A datagram is one message: it arrives whole or not at all, also when several threads or a forked child send on
 the same socket. What is larger than INLINE_BYTES travels as a memfd, so that no message is ever too long for
-the socket.
+the socket. Handles are descriptors that only this machine understands: ends of channels and pipes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import Anything, Message
 
 INLINE_BYTES = 64 * 1024
 _MAX_FDS = 16
-_INLINE, _MEMFD = b"\0", b"\1"
+_IN_MEMFD, _WITH_BLOB = 1, 2
+"""Flags in the first byte of a datagram: which descriptors come before the handles."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Anything)
@@ -32,50 +35,47 @@ class BadMessage(Exception):
 
 
 class Frame(NamedTuple):
-    """A received message, its descriptors (the receiver closes them), and its bytes to forward unchanged."""
+    """A received message, its bytes to forward unchanged, and what came with it. The receiver closes the
+    handles that it does not use.
+    """
 
     message: Message
-    fds: list[int]
     raw: bytes
+    blob: Blob | None = None
+    handles: Sequence[int] = ()
 
 
 def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def close_fds(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+def close_all(handles: Sequence[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
-def _memfd_of(raw: bytes) -> int:
-    fd = os.memfd_create("quarterdeck-message", os.MFD_CLOEXEC)
+def _blob_of(raw: bytes) -> Blob:
+    blob = Blob.new()
     view = memoryview(raw)
     while view:
-        view = view[os.write(fd, view) :]
-    return fd
+        view = view[os.write(blob.fileno(), view) :]
+    return blob
 
 
-def _read_memfd(fd: int) -> bytes:
-    try:
-        with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as mapped:
-            return bytes(mapped)
-    finally:
-        os.close(fd)
+def _bytes_of(blob: Blob) -> bytes:
+    with mmap.mmap(blob.fileno(), blob.size_bytes, prot=mmap.PROT_READ) as mapped:
+        return bytes(mapped)
 
 
-def send_raw(sock: socket.socket, raw: bytes, fds: Sequence[int] = ()) -> None:
+def send_raw(sock: socket.socket, raw: bytes, blob: Blob | None = None, handles: Sequence[int] = ()) -> None:
     """Send encoded bytes as one datagram. Raises BlockingIOError on a full non-blocking socket; nothing is
     sent then.
     """
-    if len(raw) <= INLINE_BYTES:
-        socket.send_fds(sock, [_INLINE, raw], list(fds))
-        return
-    memfd = _memfd_of(raw)
-    try:
-        socket.send_fds(sock, [_MEMFD], [memfd, *fds])
-    finally:
-        os.close(memfd)
+    kind = _WITH_BLOB if blob is not None else 0
+    blobs = [blob] if blob is not None else []
+    if len(raw) > INLINE_BYTES:
+        kind, blobs, raw = kind | _IN_MEMFD, [_blob_of(raw), *blobs], b""
+    socket.send_fds(sock, [bytes([kind]), raw], [*(one.fileno() for one in blobs), *handles])
 
 
 def receive(sock: socket.socket) -> Frame | None:
@@ -89,10 +89,11 @@ def receive(sock: socket.socket) -> Frame | None:
     if not datagram:
         return None
     try:
-        raw = datagram[1:] if datagram[:1] == _INLINE else _read_memfd(fds.pop(0))
-        return Frame(_decoder.decode(raw), fds, raw)
+        raw = _bytes_of(Blob(fds.pop(0))) if datagram[0] & _IN_MEMFD else datagram[1:]
+        blob = Blob(fds.pop(0)) if datagram[0] & _WITH_BLOB else None
+        return Frame(_decoder.decode(raw), raw, blob, fds)
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
-        close_fds(fds)
+        close_all(fds)
         raise BadMessage(str(error)) from error
 
 
@@ -114,11 +115,11 @@ class Channel:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+    def send(self, message: Message, blob: Blob | None = None, handles: Sequence[int] = ()) -> None:
         """Raises BrokenPipeError when the other end is gone."""
         raw = encode(message)
         with self._lock:
-            send_raw(self.sock, raw, fds)
+            send_raw(self.sock, raw, blob, handles)
 
     def receive(self) -> Frame | None:
         return receive(self.sock)

@@ -11,6 +11,8 @@ fields or memfds, and only a worker (from its own coordinator) and the kernel (f
 them.
 """
 
+import os
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -34,14 +36,31 @@ class Message(msgspec.Struct, tag=True, omit_defaults=True):
 # ---- parts
 
 
+Changes = dict[str, str | None]
+"""Of an environment: what each variable is now, None for one that is gone."""
+
+
 class KernelContext(msgspec.Struct):
     """What a new worker takes over from the kernel."""
 
-    environ: dict[str, str]
+    changes: Changes
+    """Of the kernel's environment since quarterdeck was imported. They are made to the environment that a
+    node has itself, which may have variables of its own and lack others; see `environ`.
+    """
     cwd: str
     sys_path: list[str]
     notebook: str = ""
     """Path or name of the notebook's file, as far as it is known; for the run store."""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of a new worker on this process's node. In the kernel it is the present one."""
+        return changed(os.environ, self.changes)
+
+
+def changed(environ: Mapping[str, str], changes: Changes) -> dict[str, str]:
+    now = {**environ, **changes}
+    return {name: value for name, value in now.items() if value is not None}
 
 
 class RunPlace(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -536,25 +555,35 @@ class Fetched(Message):
 
 
 class Join(Message):
-    """Become rank `rank` of a new incarnation. Rank 0 receives the store's listening socket with it."""
+    """Become rank `rank` of a new incarnation. The agent of rank 0's node adds the store's listener."""
 
     incarnation: int
     rank: int
     local_rank: int
     world_size: int
+    local_world_size: int
+    node_rank: int
+    nnodes: int
+    master_addr: str
+    """Of the node of rank 0, where the store listens."""
     port: int
     backend: str
     run_id: str
     restart_count: int
     max_restarts: int
     threads: int | None
-    environ: dict[str, str]
-    """The whole environment of the kernel."""
+    environ: Changes
+    """From the coordinator to the agent; the worker gets the whole environment."""
     cwd: str
     sys_path: list[str]
     device: str
     fresh: bool
     """The worker has just started: apply environment and folders, seed the generators."""
+
+    @property
+    def whole_environ(self) -> dict[str, str]:
+        """In the worker."""
+        return {name: value for name, value in self.environ.items() if value is not None}
 
 
 class Release(Message):
@@ -618,6 +647,14 @@ class Exited(Message):
     status: int
     """As of os.waitpid."""
     peak_memory_bytes: int = 0
+    stacks: str = ""
+    """Of every thread, as faulthandler wrote them when the process crashed."""
+    zygote_gone: bool = False
+    """It ended with the process that it was forked from."""
+    kernel_gone: bool = False
+    """It was killed as the notebook's kernel ended."""
+    out_of_memory: bool = False
+    """The system's out-of-memory killer has struck since it was started."""
 
 
 Anything = (

@@ -20,7 +20,7 @@ from quarterdeck.worker.group import torchrun_environment
 def take_over(join: Join) -> None:
     """Environment, working directory, import path, threads and seeds of a worker that has just started."""
     os.environ.clear()
-    os.environ.update(join.environ)
+    os.environ.update(join.whole_environ)
     os.environ.setdefault("TORCH_DISTRIBUTED_DEBUG", "INFO")  # DDP's errors name parameters
     torch.distributed.set_debug_level_from_env()  # type: ignore[attr-defined]
     if os.path.isdir(join.cwd):

@@ -12,6 +12,7 @@ from quarterdeck.context import current
 from quarterdeck.decks.arguments import choose
 from quarterdeck.errors import KEPT_CHARS, NO_TEXT
 from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
 from quarterdeck.store.layout import raw_folder
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
@@ -28,8 +29,8 @@ from quarterdeck.worker.shown import without_ours
 _TEXT_CHARS = 300
 
 
-def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> tuple[Outcome, int | None]:
-    """The outcome, and the memfd that goes with its value; the caller closes it. Never raises."""
+def call_function(shell: WorkerShell, call: CallFunction, blob: Blob | None) -> tuple[Outcome, Blob | None]:
+    """The outcome, and the blob that goes with its value. Never raises."""
     shell.execution_count = call.number
     shell.traceback_lines.clear()
     sys.argv = [""]  # argparse in a script's main() must not see our own arguments
@@ -38,7 +39,7 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     installed = True
     try:
         interrupts.begin()
-        result = _spawn(shell, call, memfd)
+        result = _spawn(shell, call, blob)
         finish_saves()
     except BaseException as raised:
         interrupts.disarm()  # it would replace what has happened, and cost what is being saved
@@ -56,15 +57,12 @@ def call_function(shell: WorkerShell, call: CallFunction, memfd: int | None) -> 
     return outcome, out
 
 
-def _spawn(shell: WorkerShell, call: CallFunction, memfd: int | None) -> ElasticWorkerResult:
-    def buffers(payload: Payload) -> list[memoryview]:
-        return map_buffers(memfd, payload.spans) if memfd is not None else []
-
-    kwargs = loads(call.kwargs.data, buffers(call.kwargs), shell.user_ns)
+def _spawn(shell: WorkerShell, call: CallFunction, blob: Blob | None) -> ElasticWorkerResult:
+    kwargs = loads(call.kwargs.data, map_buffers(blob, call.kwargs.spans), shell.user_ns)
     context = current()
     choose(context, call.deck_fields)
     raw = str(raw_folder(context.run_dir, context.rank))
-    with receiving(shell.user_ns, None, buffers(call.function)):
+    with receiving(shell.user_ns, None, map_buffers(blob, call.function.spans)):
         return spawn_helper(call.function.data, raw, None, None, kwargs)
 
 
@@ -89,7 +87,7 @@ def _render(shell: WorkerShell, error: BaseException) -> None:
 
 def _attach(
     shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult | None, error: BaseException | None
-) -> int | None:
+) -> Blob | None:
     """Pickle the value, or the exception, into the outcome."""
     if result is not None:
         return _attach_result(shell, outcome, result)
@@ -103,11 +101,11 @@ def _can_be_shown(outcome: Outcome) -> bool:
     return outcome.evalue != NO_TEXT and len(outcome.evalue) < KEPT_CHARS
 
 
-def _attach_result(shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult) -> int | None:
+def _attach_result(shell: WorkerShell, outcome: Outcome, result: ElasticWorkerResult) -> Blob | None:
     outcome.text = _text(result.return_value)
-    memfd, error = _try_attach(shell, outcome, result._asdict())
+    blob, error = _try_attach(shell, outcome, result._asdict())
     if error is None:
-        return memfd
+        return blob
     values = {"result": result.return_value}
     outcome.unpicklable = wire_text(name_culprit(values, shell.user_ns, error))
     return _try_attach(shell, outcome, {"decks": result.decks})[0]
@@ -115,15 +113,15 @@ def _attach_result(shell: WorkerShell, outcome: Outcome, result: ElasticWorkerRe
 
 def _try_attach(
     shell: WorkerShell, outcome: Outcome, values: dict[str, Any]
-) -> tuple[int | None, BaseException | None]:
+) -> tuple[Blob | None, BaseException | None]:
     try:
         with interrupts.user_code():
             pickled = dumps(values, shell.user_ns)
-            memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
+            blob, spans = pack(pickled.buffers)
     except (Exception, KeyboardInterrupt) as error:
         return None, error
     outcome.value = Payload(data=pickled.data, spans=spans, names=list(values))
-    return memfd, None
+    return blob, None
 
 
 def _text(value: object) -> str:

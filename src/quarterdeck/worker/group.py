@@ -1,6 +1,6 @@
 """This rank's process group, one incarnation after another. Runs in the worker's main thread.
 
-Every life of the group has a TCPStore of its own on a loopback socket that the coordinator opened, and keys
+Every life of the group has a TCPStore of its own on a socket that the agent of rank 0's node opened, and keys
 under a prefix of its own: torch's elastic restart reuses one store and reads the addresses of the dead.
 `env://` in user code resolves to the same store, so a torchrun script runs unchanged: the automatic group
 yields to its `init_process_group`.
@@ -112,7 +112,7 @@ class Group:
             try:
                 with sockets.tracked():
                     self._store = dist.TCPStore(  # type: ignore[attr-defined]
-                        "127.0.0.1",
+                        join.master_addr,
                         join.port,
                         join.world_size,
                         listen_fd is not None,
@@ -214,26 +214,27 @@ def _given(value: int | None, variable: str) -> int:
 
 
 def torchrun_environment(join: Join) -> dict[str, str]:
-    """What torchrun sets for a worker of a single node (`TORCHELASTIC_USE_AGENT_STORE`: nobody hosts a store
-    of its own).
+    """What torchrun sets for a worker (`TORCHELASTIC_USE_AGENT_STORE`: nobody hosts a store of its own), and
+    on a single node gloo's interface.
     """
     world = str(join.world_size)
+    interface = {"GLOO_SOCKET_IFNAME": "lo"} if join.nnodes == 1 else {}
     return {
+        **interface,
         "RANK": str(join.rank),
         "LOCAL_RANK": str(join.local_rank),
         "WORLD_SIZE": world,
-        "LOCAL_WORLD_SIZE": world,
-        "GROUP_RANK": "0",
-        "GROUP_WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": str(join.local_world_size),
+        "GROUP_RANK": str(join.node_rank),
+        "GROUP_WORLD_SIZE": str(join.nnodes),
         "ROLE_NAME": "default",
         "ROLE_RANK": str(join.rank),
         "ROLE_WORLD_SIZE": world,
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": join.master_addr,
         "MASTER_PORT": str(join.port),
         "TORCHELASTIC_RUN_ID": join.run_id,
         "TORCHELASTIC_RESTART_COUNT": str(join.restart_count),
         "TORCHELASTIC_MAX_RESTARTS": str(join.max_restarts),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "2",  # torchrun sets 1, which ends the process after an abort
-        "GLOO_SOCKET_IFNAME": "lo",
     }

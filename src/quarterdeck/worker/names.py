@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import Owner, Payload
 from quarterdeck.transfer.pickler import TravelTable, dumps, loads
 from quarterdeck.transfer.shared_buffers import map_buffers, pack
@@ -37,10 +38,9 @@ class Names:
     def inject(self, values: dict[str, Any]) -> None:
         self.namespace.update(values)
 
-    def install(self, payload: Payload, memfd: int | None) -> None:
+    def install(self, payload: Payload, blob: Blob | None) -> None:
         """Bind what travelled."""
-        buffers = map_buffers(memfd, payload.spans) if memfd is not None else []
-        values = loads(payload.data, buffers, self.namespace, self._table)
+        values = loads(payload.data, map_buffers(blob, payload.spans), self.namespace, self._table)
         self.namespace.update(values)
         self._travelled.update({name: _holder(value) for name, value in values.items()})
 
@@ -57,11 +57,11 @@ class Names:
         value = self.namespace[name]
         return self._owner(name) == "notebook" and isinstance(value, (*_SHARED, *_CODE))
 
-    def fetch(self, name: str) -> tuple[Payload, int | None]:
+    def fetch(self, name: str) -> tuple[Payload, Blob | None]:
         """Pickle one value for the notebook. Raises KeyError if there is none."""
         pickled = dumps({name: self.namespace[name]}, self.namespace)
-        memfd, spans = pack(pickled.buffers) if pickled.buffers else (None, [])
-        return Payload(data=pickled.data, spans=spans, names=[name]), memfd
+        blob, spans = pack(pickled.buffers)
+        return Payload(data=pickled.data, spans=spans, names=[name]), blob
 
     def rebound(self, names: Iterable[str]) -> None:
         """A cell may have bound these. Python keeps one object for equal small values, so identity does not

@@ -30,7 +30,8 @@ from quarterdeck.errors import SHOWN_CHARS, shortened, text_of
 from quarterdeck.guard import guard_forks
 from quarterdeck.metrics import log, progress
 from quarterdeck.metrics.integrations import hooks
-from quarterdeck.protocol.channel import Channel, Frame, close_fds
+from quarterdeck.protocol.blob import Blob
+from quarterdeck.protocol.channel import Channel, Frame
 from quarterdeck.protocol.messages import (
     CallFunction,
     Complete,
@@ -95,18 +96,18 @@ class _Worker:
         for work, name in ((self._listen, "quarterdeck-service"), (self._assist, "quarterdeck-assist")):
             threading.Thread(target=work, name=name, daemon=True).start()
         self._prepare()
-        while True:
-            frame = self._next_frame()
-            if isinstance(frame.message, Leave):
-                self.group.leave()
-                return
-            try:
-                self._handle(frame)
-            except BaseException as bug:  # ours: the worker and its variables must outlive it
-                _note_bug()
-                self._apologise(frame.message, f"quarterdeck itself failed: {_words(bug)}")
-            finally:
-                close_fds(frame.fds)
+        while self._serve_one(self._next_frame()):
+            pass
+        self.group.leave()
+
+    def _serve_one(self, frame: Frame) -> bool:
+        """Whether another may follow."""
+        try:
+            self._handle(frame)
+        except BaseException as bug:  # ours: the worker and its variables must outlive it
+            _note_bug()
+            self._apologise(frame.message, f"quarterdeck itself failed: {_words(bug)}")
+        return not isinstance(frame.message, Leave)
 
     def _next_frame(self) -> Frame:
         """What comes next. Where nothing does for a while, a module is imported meanwhile: the cells of a
@@ -154,19 +155,27 @@ class _Worker:
     # ---- service thread
 
     def _listen(self) -> None:
-        while (frame := self.channel.receive()) is not None:
-            match frame.message:
-                case Raise(reason=reason, force=force):
-                    interrupts.deliver(reason, force)
-                case Release():
-                    self._release()
-                case Complete() | Inspect() as request:
-                    self.questions.put(request)
-                case message:
-                    if isinstance(message, (RunCell, CallFunction, Install, Fetch)):
-                        interrupts.expect()
-                    self.frames.put(frame)
+        while self._hear():
+            pass
         os._exit(0)  # the coordinator is gone
+
+    def _hear(self) -> bool:
+        """One message, which nothing here holds afterwards: its blob may be large."""
+        frame = self.channel.receive()
+        if frame is None:
+            return False
+        match frame.message:
+            case Raise(reason=reason, force=force):
+                interrupts.deliver(reason, force)
+            case Release():
+                self._release()
+            case Complete() | Inspect() as request:
+                self.questions.put(request)
+            case message:
+                if isinstance(message, (RunCell, CallFunction, Install, Fetch)):
+                    interrupts.expect()
+                self.frames.put(frame)
+        return True
 
     def _release(self) -> None:
         try:
@@ -207,16 +216,15 @@ class _Worker:
     # ---- main thread
 
     def _handle(self, frame: Frame) -> None:
-        memfd = frame.fds[0] if frame.fds else None
         match frame.message:
             case Join() as join:
                 self.channel.send(self._join(join, frame))
             case RunCell() as cell:
-                self.channel.send(self._run(cell, memfd))
+                self.channel.send(self._run(cell, frame.blob))
             case CallFunction() as call:
-                self._call(call, memfd)
+                self._call(call, frame.blob)
             case Install() as install:
-                self.channel.send(self._install(install, memfd))
+                self.channel.send(self._install(install, frame.blob))
             case Fetch() as fetch:
                 self._fetch(fetch)
             case Warm():
@@ -225,7 +233,7 @@ class _Worker:
     def _join(self, join: Join, frame: Frame) -> Joined:
         self.rank = self.emitter.rank = join.rank
         self.world_size = join.world_size
-        listen_fd = frame.fds.pop() if frame.fds else None  # the store owns it from here
+        (listen_fd,) = frame.handles or (None,)  # the store owns it from here
         try:
             if join.fresh:
                 environment.take_over(join)
@@ -245,8 +253,8 @@ class _Worker:
         )
         return joined
 
-    def _run(self, cell: RunCell, memfd: int | None) -> Outcome:
-        error = self._try_install(cell, memfd)
+    def _run(self, cell: RunCell, blob: Blob | None) -> Outcome:
+        error = self._try_install(cell, blob)
         if error:
             return error
         with self._working(cell):
@@ -254,15 +262,13 @@ class _Worker:
         self.names.rebound(cell.binds)
         return self._complete_outcome(outcome)
 
-    def _call(self, call: CallFunction, memfd: int | None) -> None:
-        outcome, value_fd = self._try_install(call, memfd), None
+    def _call(self, call: CallFunction, blob: Blob | None) -> None:
+        outcome, value = self._try_install(call, blob), None
         if outcome is None:
             with self._working(call):
-                outcome, value_fd = call_function(self.shell, call, memfd)
+                outcome, value = call_function(self.shell, call, blob)
             outcome = self._complete_outcome(outcome)
-        fds = [value_fd] if value_fd is not None else []
-        self.channel.send(outcome, fds)
-        close_fds(fds)
+        self.channel.send(outcome, value)
 
     @contextmanager
     def _working(self, work: RunCell | CallFunction) -> Iterator[None]:
@@ -292,11 +298,11 @@ class _Worker:
             output.flush_streams()
             os._exit(0)
 
-    def _try_install(self, work: RunCell | CallFunction, memfd: int | None) -> Outcome | None:
+    def _try_install(self, work: RunCell | CallFunction, blob: Blob | None) -> Outcome | None:
         """The outcome, if it ends before the first line of user code."""
         sources.know(self.shell, work.payload)
         try:
-            self._begin(work, memfd)
+            self._begin(work, blob)
         except KeyboardInterrupt:
             state: Any = interrupts.reason or "interrupted"
             return self._complete_outcome(Outcome(rank=0, state=state, installed=False))
@@ -311,7 +317,7 @@ class _Worker:
             return self._complete_outcome(outcome)
         return None
 
-    def _begin(self, work: RunCell | CallFunction, memfd: int | None) -> None:
+    def _begin(self, work: RunCell | CallFunction, blob: Blob | None) -> None:
         """User code, which may be interrupted: `__del__` of what goes, `__setstate__` of what comes."""
         if self.shell.failure is not None or work.payload.names:
             with interrupts.user_code():
@@ -319,7 +325,7 @@ class _Worker:
                 if interrupts.reason:  # a `__del__` cannot raise
                     raise KeyboardInterrupt
                 if work.payload.names:
-                    self.names.install(work.payload, memfd)
+                    self.names.install(work.payload, blob)
         if work.seed is not None:
             environment.seed_everything(work.seed, self.rank)
 
@@ -335,12 +341,12 @@ class _Worker:
             cut_imports=interrupts.cut,
         )
 
-    def _install(self, install: Install, memfd: int | None) -> Fetched:
+    def _install(self, install: Install, blob: Blob | None) -> Fetched:
         try:
             with interrupts.user_code():
                 sources.know(self.shell, install.payload)
                 replaced = self.names.replaced_by(install.payload.names)
-                self.names.install(install.payload, memfd)
+                self.names.install(install.payload, blob)
         except (Exception, KeyboardInterrupt) as error:
             return Fetched(error=_words(error))
         names, _ = self.names.changes()
@@ -352,15 +358,13 @@ class _Worker:
             return
         try:
             with interrupts.user_code():
-                payload, memfd = self.names.fetch(fetch.name)
+                payload, blob = self.names.fetch(fetch.name)
         except KeyboardInterrupt:
             self.channel.send(Fetched(error="interrupted"))
         except Exception as error:
             self.channel.send(Fetched(error=self._fetch_error(fetch.name, error)))
         else:
-            fds = [memfd] if memfd is not None else []
-            self.channel.send(Fetched(payload=payload), fds)
-            close_fds(fds)
+            self.channel.send(Fetched(payload=payload), blob)
 
     def _fetch_error(self, name: str, error: Exception) -> str:
         from quarterdeck.transfer.pickle_diagnosis import name_culprit

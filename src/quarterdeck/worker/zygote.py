@@ -20,12 +20,12 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 from quarterdeck.guard import die_with, dying_with_us
-from quarterdeck.protocol.channel import Channel, Frame, close_fds
+from quarterdeck.protocol.channel import Channel, Frame, close_all
 from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
 from quarterdeck.worker.imports import LATER
 
@@ -138,47 +138,47 @@ class Zygote:
     def _start(self, request: Fork, frame: Frame) -> None:
         start = self._fork if request.start_method == "fork" else self._spawn
         try:
-            pid = start(frame.fds)
+            pid = start(frame.handles)
         except OSError as error:  # no memory, too many processes: this worker cannot be, the others live on
             print(f"a worker could not be started: {error}", file=sys.stderr, flush=True)
-            close_fds(frame.fds)
+            close_all(frame.handles)
             self._channel.send(Forked(life=request.life, pid=0))
             self._channel.send(Exited(life=request.life, pid=0, status=1 << 8))
             return
         self._pids[request.life] = pid
         self._pidfds[os.pidfd_open(pid)] = request.life
-        close_fds(frame.fds)
+        close_all(frame.handles)
         self._channel.send(Forked(life=request.life, pid=pid))
 
-    def _fork(self, fds: list[int]) -> int:
+    def _fork(self, handles: Sequence[int]) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_worker(parent, fds)
+            self._become_worker(parent, handles)
         return pid
 
-    def _become_worker(self, parent: int, fds: list[int]) -> NoReturn:
+    def _become_worker(self, parent: int, handles: Sequence[int]) -> NoReturn:
         status = 1
         try:
             self._channel.close()
-            close_fds(list(self._pidfds))
-            worker_main(parent, self._guard_fd, fds)
+            close_all(list(self._pidfds))
+            worker_main(parent, self._guard_fd, handles)
             status = 0
         except BaseException:
             os.write(2, traceback.format_exc().encode("utf-8", "replace"))
         finally:
             os._exit(status)
 
-    def _spawn(self, fds: list[int]) -> int:
+    def _spawn(self, handles: Sequence[int]) -> int:
         code = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
             "from quarterdeck.worker.zygote import worker_main;"
             "worker_main(int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))"
         )
-        arguments = [json.dumps(sys.path), str(os.getpid()), str(self._guard_fd), json.dumps(fds)]
+        arguments = [json.dumps(sys.path), str(os.getpid()), str(self._guard_fd), json.dumps(handles)]
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            pass_fds=[*fds, self._guard_fd],
+            pass_fds=[*handles, self._guard_fd],
             preexec_fn=dying_with_us(group=True),  # safe: this process has one thread
         )
         process.returncode = 0  # we reap it ourselves, through its pidfd
@@ -207,13 +207,13 @@ class Zygote:
         )
 
 
-def worker_main(parent_pid: int, guard_fd: int, fds: list[int]) -> None:
+def worker_main(parent_pid: int, guard_fd: int, handles: Sequence[int]) -> None:
     """A worker's first lines, forked or not: guards, its own process group, its descriptors; then
     `spawn_helper`.
     """
     os.setpgid(0, 0)
     die_with(parent_pid, guard_fd)
-    channel_fd, stdout_fd, stderr_fd, stacks_fd = fds
+    channel_fd, stdout_fd, stderr_fd, stacks_fd = handles
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (stdout_fd, 1), (stderr_fd, 2)):
         os.dup2(source, target)

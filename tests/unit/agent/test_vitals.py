@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from quarterdeck.agent import gpus, processes
-from quarterdeck.agent.vitals import Sampler, sampled
+from quarterdeck.agent.vitals import Sampler, watched
+from quarterdeck.coordinator.vitals import sampled
+from quarterdeck.protocol.agent import Vitals
 from quarterdeck.store.layout import VITALS
-from quarterdeck.store.vitals import Vitals, read_vitals, write_vitals
+from quarterdeck.store.vitals import read_vitals, write_vitals
 
 
 @dataclass
@@ -27,12 +29,29 @@ class Rank:
     rank: int
     pid: int
     device: str = "cpu"
+    visible_gpus: str | None = None
 
 
 @dataclass
 class Record:
     folder: Path
     opened: bool = True
+
+
+class Node:
+    """An agent that watches these processes."""
+
+    def __init__(self, *ranks: Rank) -> None:
+        self.ranks = {str(rank.rank): rank for rank in ranks}
+
+    def watch(self, lives: Any, told: Any) -> Any:
+        return watched([self.ranks[life] for life in lives], told)
+
+
+def workers(*ranks: Rank) -> Any:
+    """As the coordinator has them."""
+    node = Node(*ranks)
+    return [SimpleNamespace(agent=node, life=str(rank.rank)) for rank in ranks]
 
 
 BUSY = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
@@ -93,13 +112,12 @@ def test_nothing_and_rubbish_are_no_vitals(tmp_path: Path) -> None:
     assert read_vitals(tmp_path) == {}
 
 
-def test_a_busy_rank_and_an_idle_one(tmp_path: Path, started: Any) -> None:
+def test_a_busy_rank_and_an_idle_one(started: Any) -> None:
     busy, idle = started(BUSY), started("import time; time.sleep(60)")
-    sampler = Sampler([Rank(0, busy.pid), Rank(1, idle.pid)], {})
-    assert [one.cpu_percent for one in sampler.sample(str(tmp_path))] == [None, None]
+    sampler = Sampler([Rank(0, busy.pid), Rank(1, idle.pid)])
+    assert [one.cpu_percent for one in sampler.sample()] == [None, None]
     time.sleep(1.5)
-    sampler.sample(str(tmp_path))
-    found = read_vitals(tmp_path)
+    found = {one.rank: one for one in sampler.sample()}
     assert found[0].cpu_percent is not None
     assert found[0].cpu_percent > 10  # of a machine that others use, too
     assert found[1].cpu_percent is not None
@@ -123,17 +141,28 @@ def test_children_count(started: Any) -> None:
     assert used.memory_bytes > 4 * 50 << 20
 
 
-def test_a_rank_that_has_ended_is_not_known(tmp_path: Path, started: Any) -> None:
+def test_a_rank_that_has_ended_is_not_known(started: Any) -> None:
     ended = started("")
     ended.wait(20)
-    [one] = Sampler([Rank(0, ended.pid)], {}).sample(str(tmp_path))
+    [one] = Sampler([Rank(0, ended.pid)]).sample()
     assert (one.memory_bytes, one.cpu_percent) in ((None, None), (0, None))
-    [none] = Sampler([Rank(0, 0)], {}).sample(str(tmp_path))
+    [none] = Sampler([Rank(0, 0)]).sample()
     assert none.memory_bytes is None
 
 
 def test_a_folder_that_was_deleted_stays_so(tmp_path: Path) -> None:
-    Sampler([Rank(0, os.getpid())], {}).sample(str(tmp_path / "gone"))
+    async def run() -> None:
+        told = asyncio.Event()
+
+        class Watched(Node):
+            def watch(self, lives: Any, write: Any) -> Any:
+                return super().watch(lives, lambda vitals: (write(vitals), told.set()))
+
+        worker: Any = SimpleNamespace(agent=Watched(Rank(0, os.getpid())), life="0")
+        with sampled(Record(tmp_path / "gone"), [worker]):
+            await told.wait()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
     assert not (tmp_path / "gone").exists()
 
 
@@ -188,9 +217,8 @@ def test_a_rank_s_gpu_is_the_one_it_sees(device: str, visible: str | None, known
 
 
 @pytest.mark.usefixtures("nvml")
-def test_a_gpu_is_in_the_vitals(tmp_path: Path) -> None:
-    Sampler([Rank(0, os.getpid(), "cuda:0")], {"CUDA_VISIBLE_DEVICES": "0,1"}).sample(str(tmp_path))
-    one = read_vitals(tmp_path)[0]
+def test_a_gpu_is_in_the_vitals() -> None:
+    [one] = Sampler([Rank(0, os.getpid(), "cuda:0", visible_gpus="0,1")]).sample()
     assert (one.gpu_percent, one.gpu_memory_bytes, one.gpu_memory_limit_bytes) == (75.0, 100, 1000)
 
 
@@ -212,7 +240,7 @@ def test_without_a_driver_gpus_are_not_known(
 def test_a_run_is_sampled_from_when_it_is_on_record_to_its_end(tmp_path: Path) -> None:
     async def run() -> None:
         record = Record(tmp_path, opened=False)
-        with sampled(record, [Rank(0, os.getpid())]):
+        with sampled(record, workers(Rank(0, os.getpid()))):
             await asyncio.sleep(0.6)
             assert not (tmp_path / VITALS).exists()
             record.opened = True
@@ -227,7 +255,7 @@ def test_a_run_is_sampled_from_when_it_is_on_record_to_its_end(tmp_path: Path) -
 
 def test_a_short_run_is_not_sampled(tmp_path: Path) -> None:
     async def run() -> None:
-        with sampled(Record(tmp_path), [Rank(0, os.getpid())]):
+        with sampled(Record(tmp_path), workers(Rank(0, os.getpid()))):
             await asyncio.sleep(0.01)
         with sampled(None, []):
             pass
@@ -242,7 +270,7 @@ def test_the_loop_does_not_wait_for_a_sample(tmp_path: Path, monkeypatch: pytest
 
     async def run() -> float:
         longest_s, last_s = 0.0, time.monotonic()
-        with sampled(Record(tmp_path), [Rank(0, os.getpid())]):
+        with sampled(Record(tmp_path), workers(Rank(0, os.getpid()))):
             while not (tmp_path / VITALS).exists():
                 await asyncio.sleep(0.001)
                 now_s = time.monotonic()
@@ -265,7 +293,7 @@ def test_nobody_waits_for_a_driver_that_never_answers(
     monkeypatch.setattr(gpus, "usage", usage)
 
     async def run() -> None:
-        with sampled(Record(tmp_path), [Rank(0, os.getpid())]):
+        with sampled(Record(tmp_path), workers(Rank(0, os.getpid()))):
             while not asked.is_set():
                 await asyncio.sleep(0.01)
 
@@ -277,7 +305,7 @@ def test_nobody_waits_for_a_driver_that_never_answers(
 
 def test_the_coordinator_loads_neither_psutil_nor_nvml() -> None:
     code = (
-        "import sys, quarterdeck.coordinator.main as m, quarterdeck.agent.vitals\n"
+        "import sys, quarterdeck.start\n"
         "print(sorted({'psutil', 'pynvml', 'torch', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -5,25 +5,31 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.agent.group import WorkerGroup
-from quarterdeck.agent.placement import Plan
+from quarterdeck.coordinator.group import WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
+from quarterdeck.protocol.agent import NodeFacts
 from quarterdeck.protocol.messages import GroupSpec, KernelContext
 
-CONTEXT = KernelContext(environ={}, cwd="/", sys_path=[])
+CONTEXT = KernelContext(changes={}, cwd="/", sys_path=[])
 
 
 class FourGpus:
-    """A zygote_pool of a machine with four GPUs, which forks nobody."""
+    """The agent of a node with four GPUs, which starts nobody."""
 
-    def renew(self, context: KernelContext) -> str:
-        return ""
+    async def ready(self, context: KernelContext) -> NodeFacts:
+        return NodeFacts(cores=8, gpus=4)
 
-    async def prepare(self, spec: GroupSpec, context: KernelContext, tell: Any) -> tuple[Plan, Any]:
-        assert isinstance(spec.nproc_per_node, int)
-        device = "cpu" if spec.backend == "gloo" else "cuda"
-        devices = [device if device == "cpu" else f"cuda:{i}" for i in range(spec.nproc_per_node)]
-        return Plan(spec.nproc_per_node, spec.backend or "nccl", "fork", tuple(devices)), None
+    def outdated(self, context: KernelContext) -> list[str]:
+        return []
+
+    def renew(self, context: KernelContext) -> None:
+        pass
+
+    def open_group(self, key: str, context: KernelContext, start_method: str) -> None:
+        pass
+
+    def close_group(self, key: str) -> None:
+        pass
 
 
 @pytest.fixture
@@ -32,8 +38,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
         """Nothing is forked here."""
 
     monkeypatch.setattr(WorkerGroup, "start", start)
-    zygote_pool: Any = FourGpus()
-    return Launcher(zygote_pool)
+    agent: Any = FourGpus()
+    return Launcher([agent])
 
 
 def launch(launcher: Launcher, key: str, n: int, backend: str | None = None) -> list[str]:

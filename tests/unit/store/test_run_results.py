@@ -34,12 +34,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def _write(path: Path, *buffers: bytes, stream: bytes = STREAM) -> None:
-    memfd, spans = pack(memoryview(buffer) for buffer in buffers)
-    os.lseek(memfd, 0, os.SEEK_END)
-    try:
-        assert write_result(path, stream, spans, memfd) == ""
-    finally:
-        os.close(memfd)
+    blob, spans = pack(memoryview(buffer) for buffer in buffers)
+    memfd = blob.fileno() if blob is not None else None
+    if memfd is not None:
+        os.lseek(memfd, 0, os.SEEK_END)
+    assert write_result(path, stream, spans, memfd) == ""
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from quarterdeck.decks.reader import Head
 from quarterdeck.metrics.progress import Bar
 from quarterdeck.metrics.step_timing import Pace
 from quarterdeck.metrics.thinned import NotFinite
+from quarterdeck.protocol.agent import Vitals
 from quarterdeck.protocol.messages import Outcome
 from quarterdeck.store.reader import StoredRun
-from quarterdeck.store.vitals import Vitals
 from quarterdeck.views.run import faults
 from quarterdeck.views.run.messages import DeckHead, Progress, Rank, RankState, RunHead, State
 from quarterdeck.views.run.progress import progress

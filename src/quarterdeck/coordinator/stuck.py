@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from quarterdeck.agent import processes
-from quarterdeck.agent.exit_report import frame_words
-from quarterdeck.agent.worker import Worker
+from quarterdeck.coordinator.exit_report import frame_words
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.words import ranks_in_words
+from quarterdeck.protocol.agent import ProcessState
 from quarterdeck.protocol.stacks import FRAME
 
 NAME_AFTER_S = 10.0
@@ -71,14 +70,14 @@ async def stuck_words(workers: Sequence[Worker], what: str) -> str:
 
 async def where(worker: Worker) -> str:
     """In one line, innermost call first; of a process without a stack, what the system says of it."""
-    state = processes.state(worker.pid)
-    frames = main_frames(await worker.stacks(signal.SIGUSR1)) if state not in ("", "T") else []
+    process = await worker.agent.stacks(worker.life)
+    frames = main_frames(process.stacks)
     if frames:
         return "it is at " + ", called by ".join(map(frame_words, frames[:_FRAMES_SHOWN]))
-    if not worker.pid:
+    if not process.pid:
         return "the process that starts it has not answered"
-    place = place_of(worker.pid)
-    if worker.started or state == "T":
+    place = place_of(process)
+    if worker.started or process.state == "T":
         return place
     return (
         f"{place}; its interpreter has not reached quarterdeck's first line, which comes after sitecustomize "
@@ -86,11 +85,10 @@ async def where(worker: Worker) -> str:
     )
 
 
-def place_of(pid: int) -> str:
+def place_of(process: ProcessState) -> str:
     """What the system says of a process: "it uses the processor (pid 30272)"."""
-    waits_in = processes.waits_in(pid)
-    waiting = f"it waits in {waits_in}" if waits_in else "it waits"
-    return f"{_STATES.get(processes.state(pid), waiting)} (pid {pid})"
+    waiting = f"it waits in {process.waits_in}" if process.waits_in else "it waits"
+    return f"{_STATES.get(process.state, waiting)} (pid {process.pid})"
 
 
 def main_frames(stacks: str) -> list[re.Match[str]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 
-from quarterdeck.agent.worker import Worker
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present import words
 from quarterdeck.present.failure import killed
 from quarterdeck.protocol.messages import Evidence, Exited, Outcome
@@ -22,36 +21,14 @@ _OURS = ("quarterdeck/worker/", "IPython/core/", "<string>", "<frozen ")
 _FRAMES_SHOWN = 4
 
 
-class OomCounter:
-    """Counts the kernel's out-of-memory kills in this cgroup, the only direct evidence there is of one."""
-
-    def __init__(self) -> None:
-        self._before = self._read()
-
-    def rose(self) -> bool:
-        now = self._read()
-        rose, self._before = now > self._before, now
-        return rose
-
-    @staticmethod
-    def _read() -> int:
-        for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-            try:
-                lines = Path(path).read_text().splitlines()
-            except OSError:
-                continue
-            return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-        return 0
-
-
-def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCounter) -> Outcome:
+def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int) -> Outcome:
     """The outcome of a rank whose process is gone."""
     return Outcome(
         rank=worker.rank,
         state="killed",
         time_unix_ns=time_unix_ns,
         ename="WorkerKilled",
-        evalue=how_it_ended(worker, exited, oom),
+        evalue=how_it_ended(worker, exited),
         signal=_signal(exited),
         exitcode=_exitcode(exited),
         evidence=[*_evidence(worker, exited)],
@@ -60,16 +37,16 @@ def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int, oom: OomCo
     )
 
 
-def how_it_ended(worker: Worker, exited: Exited, oom: OomCounter) -> str:
+def how_it_ended(worker: Worker, exited: Exited) -> str:
     """The verb of a sentence about its rank."""
     if worker.ended_by:
         return worker.ended_by
     number = _signal(exited)
     if not exited.pid:
-        return _WITH_ZYGOTE if number else _NEVER_BEGAN
+        return _WITH_ZYGOTE if exited.zygote_gone else _NEVER_BEGAN
     cause = ""
     if number == signal.SIGKILL:
-        cause = _OOM if oom.rose() else _SIGKILL
+        cause = _OOM if exited.out_of_memory else _SIGKILL
     elif number == signal.SIGABRT and _gloo_spoke(worker):
         cause = _GLOO_ABORT
     return killed(number, _exitcode(exited), cause)
@@ -91,7 +68,7 @@ def _evidence(worker: Worker, exited: Exited) -> list[Evidence]:
     if exited.pid == 0:
         return []
     found = [Evidence("Peak memory", f"{words.gib(exited.peak_memory_bytes)} GiB")]
-    if where := _where(worker.last_stacks):
+    if where := _where(exited.stacks):
         found.append(Evidence("Where it was", "\n".join(where)))
     if lines := [line[:300] for line in worker.last_lines if line.strip()]:
         found.append(Evidence("Its last output", "\n".join(lines)))

@@ -5,16 +5,15 @@ policy here.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from quarterdeck.agent.exit_report import OomCounter, killed_outcome
-from quarterdeck.agent.placement import Plan, threads_per_worker
-from quarterdeck.agent.stuck import Tell, named, stuck_words, where
-from quarterdeck.agent.worker import STOPPED, Worker, WorkerDied
-from quarterdeck.agent.zygote import Zygote
+from quarterdeck.coordinator.exit_report import killed_outcome
+from quarterdeck.coordinator.placement import Placement
+from quarterdeck.coordinator.stuck import Tell, named, stuck_words, where
+from quarterdeck.coordinator.worker import STOPPED, Worker, WorkerDied
 from quarterdeck.present.failure import evidence, evidence_lines, sentence
+from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.channel import Frame
 from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output, Release
 
@@ -37,40 +36,41 @@ class WorkerGroup:
 
     def __init__(
         self,
-        plan: Plan,
-        zygote: Zygote,
+        key: str,
+        placement: Placement,
+        agents: Sequence[Agent],
         context: KernelContext,
-        run_id: str,
         on_output: Callable[[Output, bytes], None],
         on_death: Callable[[Worker], None],
         restart_count: int = 0,
         max_restarts: int = 0,
         tell: Tell = lambda _: None,
     ) -> None:
-        """`tell`: what the reader hears of ranks that let the others wait."""
-        self.plan = plan
+        """`agents`: of the nodes of the placement, on which the group is open under its key. The key also
+        becomes TORCHELASTIC_RUN_ID. `tell`: what the reader hears of ranks that let the others wait.
+        """
+        self.placement = placement
         self.workers: list[Worker] = []
         self.incarnation = 0
         self.context = context
-        self._zygote = zygote
-        self._run_id = run_id
+        self._key = key
+        self._agents = agents
         self._restart_count = restart_count
         self._max_restarts = max_restarts
         self._on_output = on_output
         self._on_death = on_death
         self._tell = tell
-        self._oom = OomCounter()
 
     @property
     def lost(self) -> bool:
         """All its workers ended with the process that they are forked from: there is nothing to repair."""
-        return not self._zygote.alive
+        return any(worker.exited is not None and worker.exited.zygote_gone for worker in self.workers)
 
     async def start(self, join_timeout_s: float | None = None) -> None:
         """Fork all workers and let them join. Raises GroupFailed and ZygoteLost. May be cancelled;
         after that, as after an error of the join, `kill` has something to do.
         """
-        ranks = range(self.plan.nproc_per_node)
+        ranks = range(self.placement.world_size)
         self.workers = [self._handle(rank) for rank in ranks]
         await self._start_all(self.workers)
         await self.join(ranks, join_timeout_s or FIRST_JOIN_TIMEOUT_S)
@@ -80,19 +80,20 @@ class WorkerGroup:
         limit, ends it for all: raises GroupFailed, and no rank is left in it then.
         """
         self.incarnation += 1
-        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-            joins = {
-                worker: asyncio.create_task(self._join_one(worker, listener, worker.rank in fresh))
-                for worker in self.workers
-            }
-            try:
-                async with named(self._busy, "joined the others", self._tell):
-                    problem = await self._join_problem(joins, limit_s)
-                if problem and len(fresh) < len(self.workers):  # of a start, the caller ends all
-                    await self._free(fresh)
-            finally:
-                for join in joins.values():
-                    join.cancel()
+        port = self._agents[0].listen()
+        joins = {
+            worker: asyncio.create_task(worker.join(self._join_of(worker, port, worker.rank in fresh)))
+            for worker in self.workers
+        }
+        try:
+            async with named(self._busy, "joined the others", self._tell):
+                problem = await self._join_problem(joins, limit_s)
+            if problem and len(fresh) < len(self.workers):  # of a start, the caller ends all
+                await self._free(fresh)
+        finally:
+            self._agents[0].stop_listening(port)
+            for join in joins.values():
+                join.cancel()
         if problem:
             raise GroupFailed(problem)
         for worker in self.workers:
@@ -115,7 +116,7 @@ class WorkerGroup:
 
     async def _free(self, fresh: Collection[int]) -> None:
         """Let those that wait for others come free; kill those that do not, and the new ones, which have
-        nothing to lose. While the store's socket is open: who connects too late would try again for ever.
+        nothing to lose. While the store's listener is open: who connects too late would try again for ever.
         """
         for worker in self._busy():
             if worker.rank in fresh:
@@ -152,9 +153,8 @@ class WorkerGroup:
         await asyncio.gather(*(worker.kill(why) for worker in self.workers))
 
     def _handle(self, rank: int) -> Worker:
-        worker = Worker(rank, self._zygote, self._on_output, self._on_death)
-        worker.device = self.plan.devices[rank]
-        return worker
+        place = self.placement.places[rank]
+        return Worker(place, self._agents[place.node_rank], self._on_output, self._on_death)
 
     async def _start_all(self, workers: list[Worker]) -> None:
         """All of them, or none: all are ended when one does not come up, or nobody waits any more."""
@@ -174,34 +174,37 @@ class WorkerGroup:
 
     async def _start_one(self, worker: Worker) -> None:
         try:
-            await worker.start(spawn=self.plan.start_method == "spawn")
+            await worker.start(self._key, spawn=self.placement.start_method == "spawn")
         except WorkerDied as death:
             raise GroupFailed(self._death(worker, death, "while it started")) from death
 
     def _death(self, worker: Worker, death: WorkerDied, when: str) -> str:
-        outcome = killed_outcome(worker, death.exited, 0, self._oom)
+        outcome = killed_outcome(worker, death.exited, 0)
         return "\n".join([f"{sentence(outcome)}, {when}.", *evidence_lines(evidence(outcome))])
 
-    async def _join_one(self, worker: Worker, listener: socket.socket, fresh: bool) -> Frame:
-        n = self.plan.nproc_per_node
-        join = Join(
+    def _join_of(self, worker: Worker, port: int, fresh: bool) -> Join:
+        place, placement, context = worker.place, self.placement, self.context
+        return Join(
             incarnation=self.incarnation,
-            rank=worker.rank,
-            local_rank=worker.rank,
-            world_size=n,
-            port=listener.getsockname()[1],
-            backend=self.plan.backend,
-            run_id=self._run_id,
+            rank=place.rank,
+            local_rank=place.local_rank,
+            world_size=placement.world_size,
+            local_world_size=placement.nproc_per_node,
+            node_rank=place.node_rank,
+            nnodes=len(placement.nodes),
+            master_addr=self._agents[0].address,
+            port=port,
+            backend=placement.backend,
+            run_id=self._key,
             restart_count=self._restart_count,
             max_restarts=self._max_restarts,
-            threads=threads_per_worker(self.context.environ, n),
-            environ=self.context.environ if fresh else {},
-            cwd=self.context.cwd if fresh else "",
-            sys_path=self.context.sys_path if fresh else [],
-            device=worker.device,
+            threads=placement.threads(context.environ, place),
+            environ=context.changes if fresh else {},
+            cwd=context.cwd if fresh else "",
+            sys_path=context.sys_path if fresh else [],
+            device=place.device,
             fresh=fresh,
         )
-        return await worker.ask(join, [listener.fileno()] if worker.rank == 0 else [])
 
     def _failure(self, worker: Worker, join: asyncio.Task[Frame]) -> str:
         try:
