@@ -92,7 +92,7 @@ def receive(sock: socket.socket) -> Frame | None:
         raw = _bytes_of(Blob(fds.pop(0))) if datagram[0] & _IN_MEMFD else datagram[1:]
         blob = Blob(fds.pop(0)) if datagram[0] & _WITH_BLOB else None
         return Frame(_decoder.decode(raw), raw, blob, fds)
-    except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+    except (msgspec.DecodeError, ValueError, IndexError, OSError) as error:
         close_all(fds)
         raise BadMessage(str(error)) from error
 
