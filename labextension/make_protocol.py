@@ -20,7 +20,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from quarterdeck.present.palette import DARK, LIGHT
-from quarterdeck.protocol import messages as wire
+from quarterdeck.protocol import worker as wire
 from quarterdeck.views.checkpoints import messages as shelf
 from quarterdeck.views.run import messages as feed
 

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from quarterdeck.metrics.progress import progress
     from quarterdeck.metrics.series import Metrics, OverRanks, Points, Series
     from quarterdeck.metrics.spans import span
-    from quarterdeck.protocol.messages import Evidence, Outcome, RankStatus
+    from quarterdeck.protocol.kernel import RankStatus
+    from quarterdeck.protocol.worker import Evidence, Outcome
     from quarterdeck.store.folder_checkpoint import FolderCheckpoint
     from quarterdeck.store.reader import NotARun
     from quarterdeck.store.results import UntrustedResult
@@ -95,7 +96,8 @@ _HOMES = {
     "metrics.progress": ("progress",),
     "metrics.series": ("Metrics", "OverRanks", "Points", "Series"),
     "metrics.spans": ("span",),
-    "protocol.messages": ("Evidence", "Outcome", "RankStatus"),
+    "protocol.kernel": ("RankStatus",),
+    "protocol.worker": ("Evidence", "Outcome"),
     "store.folder_checkpoint": ("FolderCheckpoint",),
     "store.reader": ("NotARun",),
     "store.results": ("UntrustedResult",),

@@ -180,7 +180,7 @@ def test_a_stop_or_restart_ends_a_start_that_hangs(hooked: Notebook, action: str
     hooked.ok("%workers stop")
     hooked.ok(
         "import threading\nfrom quarterdeck.kernel.sessions import calls_of\n"
-        "from quarterdeck.protocol.messages import Control, GroupSpec\n"
+        "from quarterdeck.protocol.kernel import Control\nfrom quarterdeck.protocol.parts import GroupSpec\n"
         f"request = Control(action='{action}', spec=GroupSpec(2, None, 'fork'))\n"
         "threading.Timer(2, lambda: calls_of('default').control(request)).start()"
     )

@@ -81,7 +81,7 @@ assert "Traceback" not in errors, errors
 def test_a_message_that_cannot_be_read_is_refused(notebook: Notebook) -> None:
     notebook.ok("""
 from quarterdeck.kernel.coordinator_process import Refusal
-from quarterdeck.protocol.messages import Ask
+from quarterdeck.protocol.kernel import Ask
 with coordinator.current().call(Ask(what=7, session=3)) as call:
     assert call.channel.poll(5)
     try:

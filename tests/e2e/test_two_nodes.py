@@ -14,7 +14,9 @@ from quarterdeck.coordinator.group import WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
 from quarterdeck.coordinator.run import CellRun
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import Finished, GroupSpec, KernelContext, Output, RunCell
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.parts import GroupSpec, KernelContext
+from quarterdeck.protocol.worker import Output, RunCell
 
 LIMIT_S = 120
 CELL = """

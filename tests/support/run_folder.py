@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quarterdeck.metrics.format import Layout, definition
-from quarterdeck.protocol.messages import Outcome, Output
+from quarterdeck.protocol.worker import Outcome, Output
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
 from quarterdeck.store.layout import METRICS
 from quarterdeck.store.writer import RunWriter

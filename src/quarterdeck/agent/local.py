@@ -27,7 +27,9 @@ from quarterdeck.protocol.agent import (
 )
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import Exited, Join, KernelContext, changed
+from quarterdeck.protocol.parts import KernelContext, changed
+from quarterdeck.protocol.worker import Join
+from quarterdeck.protocol.zygote import Exited
 
 
 class LocalAgent:

@@ -20,7 +20,8 @@ from quarterdeck.protocol.agent import WorkerEvents, ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Frame, close_all, encode
-from quarterdeck.protocol.messages import Exited, Fetched, Joined, Outcome, Output, Started, Warm
+from quarterdeck.protocol.worker import Fetched, Joined, Outcome, Output, Started, Warm
+from quarterdeck.protocol.zygote import Exited
 
 _READ_BYTES = 32_768  # keeps a message inline in its datagram
 _DRAIN_READS = 64  # arbitrary; a subprocess that never stops writing must not hold the loop

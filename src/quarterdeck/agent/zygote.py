@@ -18,7 +18,7 @@ from quarterdeck.protocol import channel
 from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
+from quarterdeck.protocol.zygote import Exited, Fork, Forked, Signal, ZygoteReady
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"

@@ -6,7 +6,8 @@ import asyncio
 
 from quarterdeck.agent.zygote import Zygote
 from quarterdeck.protocol.agent import ZygoteLost
-from quarterdeck.protocol.messages import KernelContext, ZygoteReady
+from quarterdeck.protocol.parts import KernelContext
+from quarterdeck.protocol.zygote import ZygoteReady
 
 # Read when torch and its libraries are imported (or CUDA is counted): a change needs another zygote.
 _IMPORT_TIME = (

@@ -24,23 +24,20 @@ from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import BadMessage, Frame
-from quarterdeck.protocol.messages import (
+from quarterdeck.protocol.kernel import (
     Answer,
     Ask,
     AskSetups,
     Cancel,
-    Complete,
-    Completed,
     Control,
-    Inspect,
-    Inspected,
-    Message,
     Notice,
     Refused,
     SetUp,
     Submit,
     TakeTurn,
 )
+from quarterdeck.protocol.parts import Message
+from quarterdeck.protocol.worker import Complete, Completed, Inspect, Inspected
 
 ASIDE_TIMEOUT_S = 0.7
 """For completion and inspection: after this the kernel's own answer is better than none."""

@@ -14,7 +14,7 @@ from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.coordinator.report import KernelGone
 from quarterdeck.coordinator.session import Session
 from quarterdeck.protocol.agent import Agent
-from quarterdeck.protocol.messages import KernelContext
+from quarterdeck.protocol.parts import KernelContext
 from quarterdeck.store.owner import RunOwner
 
 

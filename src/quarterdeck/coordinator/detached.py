@@ -26,7 +26,7 @@ from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Answer, Reach, Refused
+from quarterdeck.protocol.kernel import Answer, Reach, Refused
 from quarterdeck.store import detached_socket
 from quarterdeck.store.layout import COORDINATOR_LOG
 from quarterdeck.store.owner import RunOwner

@@ -9,8 +9,9 @@ import signal
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present import words
 from quarterdeck.present.failure import killed
-from quarterdeck.protocol.messages import Evidence, Exited, Outcome
 from quarterdeck.protocol.stacks import FRAME, cell_number
+from quarterdeck.protocol.worker import Evidence, Outcome
+from quarterdeck.protocol.zygote import Exited
 
 _OOM = "by the kernel's out-of-memory killer"
 _SIGKILL = "most likely by the out-of-memory killer or by `kill -9`"

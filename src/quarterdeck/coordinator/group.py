@@ -15,7 +15,8 @@ from quarterdeck.coordinator.worker import STOPPED, Worker, WorkerDied
 from quarterdeck.present.failure import evidence, evidence_lines, sentence
 from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Join, Joined, KernelContext, Output, Release
+from quarterdeck.protocol.parts import KernelContext
+from quarterdeck.protocol.worker import Join, Joined, Output, Release
 
 JOIN_TIMEOUT_S = 10.0
 """It takes some 20 ms. Who has not answered by then is killed and replaced, rather than all hanging."""

@@ -14,7 +14,8 @@ from quarterdeck.coordinator.placement import Placement, place
 from quarterdeck.coordinator.stuck import NAME_AFTER_S, Tell, place_of, told_after
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.agent import Agent, NodeFacts
-from quarterdeck.protocol.messages import GroupSpec, KernelContext, Output
+from quarterdeck.protocol.parts import GroupSpec, KernelContext
+from quarterdeck.protocol.worker import Output
 
 
 class Launcher:

@@ -32,17 +32,9 @@ from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import (
-    Begun,
-    CallFunction,
-    Finished,
-    Output,
-    Payload,
-    Refused,
-    RunCell,
-    RunPlace,
-    Submit,
-)
+from quarterdeck.protocol.kernel import Begun, Finished, Refused, Submit
+from quarterdeck.protocol.parts import Payload, RunPlace
+from quarterdeck.protocol.worker import CallFunction, Output, RunCell
 from quarterdeck.store.owner import RunOwner
 
 SETUP_TIMEOUT_S = 120.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 
 SLOW_READER_BYTES = 8_000_000
 """Output the kernel has not taken yet; beyond this, text is held back."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from quarterdeck.protocol.agent import NodeFacts
-from quarterdeck.protocol.messages import GroupSpec
+from quarterdeck.protocol.parts import GroupSpec
 
 DEFAULT_CPU_WORKERS = 2
 

@@ -17,15 +17,9 @@ from quarterdeck.checkpointing.storage import place_of
 from quarterdeck.coordinator.placement import Placement
 from quarterdeck.present.failure import sentence
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import (
-    CallFunction,
-    Finished,
-    KernelContext,
-    Outcome,
-    Output,
-    Payload,
-    RunCell,
-)
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.parts import KernelContext, Payload
+from quarterdeck.protocol.worker import CallFunction, Outcome, Output, RunCell
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import GroupEvent, LoadEvent, OutcomeEvent, RunHeader, RunState, StateEvent
 from quarterdeck.store.layout import CHECKPOINTS

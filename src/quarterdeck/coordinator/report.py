@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from quarterdeck.coordinator.output_throttle import OutputThrottle
 from quarterdeck.coordinator.record import Answer, RunRecord
 from quarterdeck.protocol.async_channel import AsyncChannel
-from quarterdeck.protocol.messages import Accepted, Finished, Message, Notice, Output
+from quarterdeck.protocol.kernel import Accepted, Finished, Notice
+from quarterdeck.protocol.parts import Message
+from quarterdeck.protocol.worker import Output
 
 KernelGone = Callable[[], bool]
 

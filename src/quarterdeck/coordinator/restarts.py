@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from quarterdeck.present.failure import sentence
-from quarterdeck.protocol.messages import Finished, Notice, Outcome, Submit
+from quarterdeck.protocol.kernel import Finished, Notice, Submit
+from quarterdeck.protocol.worker import Outcome
 
 _NOT_RUN = ("SyntaxError", "IndentationError", "TabError")
 """Another attempt would read the same text."""

@@ -18,7 +18,8 @@ from quarterdeck.coordinator.record import Answer
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.present.words import ranks_in_words
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.worker import Outcome, Raise, Release
 
 FINISH_GRACE_S = 0.1
 """After one rank failed, the others may end by themselves for this long: often they fail alike."""

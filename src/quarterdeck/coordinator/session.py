@@ -32,7 +32,9 @@ from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import STOPPED, Worker
 from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import Finished, GroupSpec, Joined, KernelContext, Outcome, Output, RunCell
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.parts import GroupSpec, KernelContext
+from quarterdeck.protocol.worker import Joined, Outcome, Output, RunCell
 
 REPAIR = "repair"
 """Who has the turn when nobody called."""

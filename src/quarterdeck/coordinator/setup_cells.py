@@ -11,7 +11,8 @@ from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.failure import sentence
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import Finished, RunCell, SetUp
+from quarterdeck.protocol.kernel import Finished, SetUp
+from quarterdeck.protocol.worker import RunCell
 
 SETUP_DONE = "finished a --setup cell"
 """What a rank has not done, where it has to be said."""

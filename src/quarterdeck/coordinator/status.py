@@ -10,7 +10,7 @@ from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.words import size
-from quarterdeck.protocol.messages import Answer, Ask, RankStatus
+from quarterdeck.protocol.kernel import Answer, Ask, RankStatus
 from quarterdeck.store.paths import home
 from quarterdeck.store.reader import folder_bytes
 

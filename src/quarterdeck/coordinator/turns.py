@@ -22,23 +22,9 @@ from quarterdeck.coordinator.stuck import named
 from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame, encode
-from quarterdeck.protocol.messages import (
-    Answer,
-    Fetch,
-    Fetched,
-    Install,
-    Notice,
-    Output,
-    Pulled,
-    Raise,
-    Refused,
-    RunCell,
-    RunPlace,
-    TakeTurn,
-    Turn,
-    Waiting,
-    WorkerNames,
-)
+from quarterdeck.protocol.kernel import Answer, Notice, Pulled, Refused, TakeTurn, Turn, Waiting
+from quarterdeck.protocol.parts import RunPlace, WorkerNames
+from quarterdeck.protocol.worker import Fetch, Fetched, Install, Output, Raise, RunCell
 
 
 class TurnCall:

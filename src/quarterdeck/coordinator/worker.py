@@ -13,21 +13,20 @@ from quarterdeck.present.words import end_in_words
 from quarterdeck.protocol.agent import Agent, ZygoteLost
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Frame, encode
-from quarterdeck.protocol.messages import (
+from quarterdeck.protocol.parts import Message, Owner
+from quarterdeck.protocol.worker import (
     Completed,
-    Exited,
     Fetched,
     Importing,
     Inspected,
     Join,
     Joined,
     Leave,
-    Message,
     Outcome,
     Output,
-    Owner,
     Started,
 )
+from quarterdeck.protocol.zygote import Exited
 
 _FORK_LIMIT_S = 20.0
 _SPAWN_LIMIT_S = 300.0

@@ -17,7 +17,8 @@ from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Accepted, Begun, Finished, Outcome
+from quarterdeck.protocol.kernel import Accepted, Begun, Finished
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import RunState
 from quarterdeck.transfer.shared_buffers import map_buffers
 from quarterdeck.views.cell.cell import CellView

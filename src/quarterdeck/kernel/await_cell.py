@@ -13,7 +13,9 @@ from quarterdeck.kernel.coordinator_process import Call, Refusal
 from quarterdeck.kernel.interruptible import Interruptible
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Accepted, Finished, Message, Notice, Output, Turn, Waiting
+from quarterdeck.protocol.kernel import Accepted, Finished, Notice, Turn, Waiting
+from quarterdeck.protocol.parts import Message
+from quarterdeck.protocol.worker import Output
 from quarterdeck.views.cell.cell import CellView
 
 SLOW_START_S = 0.4

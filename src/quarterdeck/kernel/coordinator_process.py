@@ -16,7 +16,8 @@ from quarterdeck.present.words import signal_name
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Channel, Frame
-from quarterdeck.protocol.messages import Cancel, Message, Open, Refused
+from quarterdeck.protocol.kernel import Cancel, Open, Refused
+from quarterdeck.protocol.parts import Message
 
 SILENT_S = 3.0
 """It answers at once what needs no waiting; without an answer for so long, the reader is told."""

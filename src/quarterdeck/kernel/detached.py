@@ -15,7 +15,7 @@ from quarterdeck.kernel.coordinator_process import BOOT, Coordinator
 from quarterdeck.kernel.notebook import AT_IMPORT
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.channel import Channel, Frame
-from quarterdeck.protocol.messages import Answer, AskSetups, Reach, Refused, SetUp
+from quarterdeck.protocol.kernel import Answer, AskSetups, Reach, Refused, SetUp
 from quarterdeck.store import detached_socket
 from quarterdeck.store.owner import node
 from quarterdeck.store.reader import StoredRun

@@ -13,7 +13,8 @@ import msgspec
 from quarterdeck.errors import ArgumentError, UsageError
 from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import CallFunction, Payload, RunCell, WorkerNames
+from quarterdeck.protocol.parts import Payload, WorkerNames
+from quarterdeck.protocol.worker import CallFunction, RunCell
 from quarterdeck.transfer.names import CellNames, referenced_globals
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
 from quarterdeck.transfer.pickler import Pickled, dumps, dumps_function

@@ -24,7 +24,8 @@ from quarterdeck.kernel.encode_call import packed_call
 from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.submit import continued, run_blocking, submit
-from quarterdeck.protocol.messages import GroupSpec, Restart, Submit
+from quarterdeck.protocol.kernel import Submit
+from quarterdeck.protocol.parts import GroupSpec, Restart
 from quarterdeck.public import public
 from quarterdeck.views.cell.cell import CellView
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from quarterdeck.protocol.messages import Changes, KernelContext
+from quarterdeck.protocol.parts import Changes, KernelContext
 from quarterdeck.views.cell.cell import CellView
 from quarterdeck.views.sink import PrintSink, Sink
 

@@ -18,7 +18,7 @@ from quarterdeck.decks.automatic import FIELDS, chosen
 from quarterdeck.errors import QuarterdeckError, UsageError
 from quarterdeck.flyte import ConfigError
 from quarterdeck.metrics.tensorboard import event_folder
-from quarterdeck.protocol.messages import GroupSpec, Restart
+from quarterdeck.protocol.parts import GroupSpec, Restart
 
 Place = Literal["%%distributed", "%%rank", "%workers", "distributed()", "Session.run()", "Session()"]
 """Where an option can be written."""

@@ -6,7 +6,7 @@ import time
 
 from quarterdeck.errors import WorkersLost
 from quarterdeck.kernel.coordinator_process import SILENT_S, Call
-from quarterdeck.protocol.messages import Ask
+from quarterdeck.protocol.kernel import Ask
 
 _ASK_EVERY_S = 1.0
 """And not at once: most calls are answered by then."""

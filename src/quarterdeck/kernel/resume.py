@@ -16,7 +16,7 @@ from quarterdeck.checkpointing.manifest import MANIFEST
 from quarterdeck.checkpointing.paths import step_of
 from quarterdeck.checkpointing.storage import is_url, place_of
 from quarterdeck.errors import UsageError
-from quarterdeck.protocol.messages import KernelContext, Parent
+from quarterdeck.protocol.parts import KernelContext, Parent
 from quarterdeck.store.layout import CHECKPOINTS, HEADER, attempt_of, rank_of
 from quarterdeck.store.paths import home, homes
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs

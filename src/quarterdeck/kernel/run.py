@@ -20,7 +20,8 @@ from quarterdeck.kernel.active_run import ActiveRun
 from quarterdeck.kernel.values import Values, raise_as_it_was
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.public import public
 from quarterdeck.store.format import TERMINAL
 from quarterdeck.store.layout import HEADER

@@ -25,28 +25,19 @@ from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.session_lock import HeldTurn
-from quarterdeck.protocol.messages import (
+from quarterdeck.protocol.kernel import (
     Accepted,
     Answer,
     Ask,
-    Complete,
-    Completed,
     Control,
-    Fetch,
     Finished,
-    GroupSpec,
-    Inspect,
-    Inspected,
-    Install,
-    KernelContext,
-    Message,
     Notice,
-    Payload,
     Pulled,
-    RunCell,
     TakeTurn,
     Turn,
 )
+from quarterdeck.protocol.parts import GroupSpec, KernelContext, Message, Payload
+from quarterdeck.protocol.worker import Complete, Completed, Fetch, Inspect, Inspected, Install, RunCell
 from quarterdeck.store.format import RunHeader
 from quarterdeck.transfer.names import CellNames
 from quarterdeck.transfer.pickler import loads

@@ -8,7 +8,9 @@ from quarterdeck.errors import UsageError
 from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.encode_call import named, naming_culprit, packed, plan_for_empty
 from quarterdeck.kernel.notebook import Notebook
-from quarterdeck.protocol.messages import Finished, Install, Payload, RunCell, Turn
+from quarterdeck.protocol.kernel import Finished, Turn
+from quarterdeck.protocol.parts import Payload
+from quarterdeck.protocol.worker import Install, RunCell
 from quarterdeck.transfer.names import CellNames
 from quarterdeck.transfer.pickler import Pickled, dumps
 from quarterdeck.transfer.transfer_state import Plan, TransferState

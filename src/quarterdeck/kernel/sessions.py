@@ -9,7 +9,9 @@ from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.options import Options, Unfit, refuse, session_name
 from quarterdeck.kernel.session import Session as SessionCalls
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Control, GroupSpec, RankStatus, RunCell
+from quarterdeck.protocol.kernel import Control, RankStatus
+from quarterdeck.protocol.parts import GroupSpec
+from quarterdeck.protocol.worker import RunCell
 from quarterdeck.public import public
 from quarterdeck.transfer.names import analyse
 

@@ -21,7 +21,9 @@ from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.session import with_options
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import KernelContext, Parent, RunCell, Submit
+from quarterdeck.protocol.kernel import Submit
+from quarterdeck.protocol.parts import KernelContext, Parent
+from quarterdeck.protocol.worker import RunCell
 from quarterdeck.store.format import RunHeader
 from quarterdeck.transfer.names import CellNames
 from quarterdeck.views.cell.cell import CellView

@@ -12,7 +12,7 @@ from quarterdeck.flyte.spawn_helper import ElasticWorkerResult
 from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.active_run import ActiveRun
 from quarterdeck.present import ansi
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.public import public
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.results import read_result

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from quarterdeck.errors import RunFailed, RunInterrupted, RunTimedOut
 from quarterdeck.present import ansi, words
-from quarterdeck.protocol.messages import Evidence, Finished, Outcome
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.worker import Evidence, Outcome
 
 _CAUSES: dict[int, str] = {
     signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",

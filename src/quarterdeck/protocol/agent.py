@@ -18,7 +18,9 @@ import msgspec
 from quarterdeck.bounds import Count, Rank, UnixNs
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.messages import Exited, Join, KernelContext
+from quarterdeck.protocol.parts import KernelContext
+from quarterdeck.protocol.worker import Join
+from quarterdeck.protocol.zygote import Exited
 
 
 class ZygoteLost(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import BadMessage, Frame, close_all, encode, receive, send_raw
-from quarterdeck.protocol.messages import Message
+from quarterdeck.protocol.parts import Message
 
 _BURST = 64  # messages taken from one socket before the loop looks at the others; arbitrary
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import Anything, Message
+from quarterdeck.protocol.messages import Anything
+from quarterdeck.protocol.parts import Message
 
 INLINE_BYTES = 64 * 1024
 _MAX_FDS = 16

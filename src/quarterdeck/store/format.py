@@ -14,7 +14,7 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.bounds import Attempt, Count, LoadedStep, Rank, UnixNs, WorldSize
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.layout import HEADER
 from quarterdeck.store.owner import RunOwner
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck import files
-from quarterdeck.protocol.messages import Finished, Outcome
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.public import public
 from quarterdeck.store import detached_socket
 from quarterdeck.store.delete import delete, folder_bytes

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from quarterdeck import files
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.store.append_file import Appender
 from quarterdeck.store.format import Event, RunHeader, encode
 from quarterdeck.store.layout import EVENTS, HEADER, RESULT, log_name

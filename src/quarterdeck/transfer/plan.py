@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from quarterdeck.protocol.messages import Owner, WorkerNames
+from quarterdeck.protocol.parts import Owner, WorkerNames
 from quarterdeck.transfer.fingerprints import Binding, Kind, code_mark, state_mark
 from quarterdeck.transfer.references import referenced_globals
 

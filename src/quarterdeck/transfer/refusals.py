@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterdeck.protocol.messages import WorkerNames
+from quarterdeck.protocol.parts import WorkerNames
 
 
 def partial_name(name: str, workers: list[WorkerNames], in_notebook: bool) -> str:

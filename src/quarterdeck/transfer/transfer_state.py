@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator, Mapping
 
-from quarterdeck.protocol.messages import WorkerNames
+from quarterdeck.protocol.parts import WorkerNames
 from quarterdeck.transfer.cell_sources import sources_of
 from quarterdeck.transfer.fingerprints import Binding, code_mark, kind_of, state_mark, stateful_parts
 from quarterdeck.transfer.identity import TravelIds

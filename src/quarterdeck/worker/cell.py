@@ -10,7 +10,7 @@ from typing import Any
 
 from quarterdeck.checkpointing.errors import CheckpointError
 from quarterdeck.errors import SHOWN_CHARS, RecoverableError, shortened, text_of
-from quarterdeck.protocol.messages import Outcome, RunCell
+from quarterdeck.protocol.worker import Outcome, RunCell
 from quarterdeck.worker.frames import give_back
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import wire_text

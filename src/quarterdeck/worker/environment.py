@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from quarterdeck.protocol.messages import Join
+from quarterdeck.protocol.worker import Join
 from quarterdeck.worker.group import torchrun_environment
 
 

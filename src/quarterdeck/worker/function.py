@@ -13,7 +13,8 @@ from quarterdeck.decks.arguments import choose
 from quarterdeck.errors import KEPT_CHARS, NO_TEXT
 from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import CallFunction, Outcome, Payload
+from quarterdeck.protocol.parts import Payload
+from quarterdeck.protocol.worker import CallFunction, Outcome
 from quarterdeck.store.layout import raw_folder
 from quarterdeck.transfer.pickle_diagnosis import name_culprit
 from quarterdeck.transfer.pickler import dumps, load_function, loads

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
-from quarterdeck.protocol.messages import Join, Joined
+from quarterdeck.protocol.worker import Join, Joined
 from quarterdeck.worker import naming, revive, sockets
 
 _SETTLE_S = 0.005

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from quarterdeck.protocol.blob import Blob
-from quarterdeck.protocol.messages import Owner, Payload
+from quarterdeck.protocol.parts import Owner, Payload
 from quarterdeck.transfer.pickler import TravelTable, dumps, loads
 from quarterdeck.transfer.shared_buffers import map_buffers, pack
 

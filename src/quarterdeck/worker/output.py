@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.worker.interrupts import shield
 
 FLUSH_AFTER_S = 0.005

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quarterdeck.context import Context, Resumption
-from quarterdeck.protocol.messages import CallFunction, RunCell, RunPlace
+from quarterdeck.protocol.parts import RunPlace
+from quarterdeck.protocol.worker import CallFunction, RunCell
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint, holds_some
 from quarterdeck.store.layout import attempts_in, own_checkpoints, rank_name
 

@@ -32,7 +32,8 @@ from quarterdeck.metrics import log, progress
 from quarterdeck.metrics.integrations import hooks
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import Channel, Frame
-from quarterdeck.protocol.messages import (
+from quarterdeck.protocol.parts import Message
+from quarterdeck.protocol.worker import (
     CallFunction,
     Complete,
     Completed,
@@ -45,7 +46,6 @@ from quarterdeck.protocol.messages import (
     Join,
     Joined,
     Leave,
-    Message,
     Outcome,
     Output,
     Raise,

@@ -24,7 +24,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.worker.frames import chain
 from quarterdeck.worker.interrupts import interrupts
 from quarterdeck.worker.output import Emitter, wire_text

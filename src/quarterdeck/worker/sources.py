@@ -9,7 +9,7 @@ import inspect
 import linecache
 from typing import Any
 
-from quarterdeck.protocol.messages import Payload
+from quarterdeck.protocol.parts import Payload
 from quarterdeck.transfer.sources import file_of
 from quarterdeck.worker.shell import WorkerShell
 

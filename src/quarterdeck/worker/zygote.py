@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from quarterdeck.guard import die_with, dying_with_us
 from quarterdeck.protocol.channel import Channel, Frame, close_all
-from quarterdeck.protocol.messages import Exited, Fork, Forked, Signal, ZygoteReady
+from quarterdeck.protocol.zygote import Exited, Fork, Forked, Signal, ZygoteReady
 from quarterdeck.worker.imports import LATER
 
 _FIRST = ("torch", "torch.distributed", "IPython", "quarterdeck.worker.serve", "quarterdeck.worker.group")

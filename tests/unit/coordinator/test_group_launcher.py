@@ -8,7 +8,7 @@ import pytest
 from quarterdeck.coordinator.group import WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
 from quarterdeck.protocol.agent import NodeFacts
-from quarterdeck.protocol.messages import GroupSpec, KernelContext
+from quarterdeck.protocol.parts import GroupSpec, KernelContext
 
 CONTEXT = KernelContext(changes={}, cwd="/", sys_path=[])
 

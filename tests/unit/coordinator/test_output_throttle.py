@@ -10,7 +10,8 @@ import pytest
 
 from quarterdeck.coordinator.output_throttle import KEPT_CHARS, SLOW_READER_BYTES, OutputThrottle
 from quarterdeck.protocol.channel import encode
-from quarterdeck.protocol.messages import Anything, Output
+from quarterdeck.protocol.messages import Anything
+from quarterdeck.protocol.worker import Output
 
 
 class _Channel:

@@ -4,7 +4,7 @@ import pytest
 
 from quarterdeck.coordinator.placement import BadRequest, Place, Placement, place
 from quarterdeck.protocol.agent import NodeFacts
-from quarterdeck.protocol.messages import GroupSpec
+from quarterdeck.protocol.parts import GroupSpec
 
 
 def plan(spec: GroupSpec, gpus: int, cores: int = 6) -> Placement:

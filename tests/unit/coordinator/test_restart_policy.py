@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from quarterdeck.coordinator.restarts import Restarts
-from quarterdeck.protocol.messages import Finished, GroupSpec, KernelContext, Notice, Outcome, RunCell, Submit
+from quarterdeck.protocol.kernel import Finished, Notice, Submit
+from quarterdeck.protocol.parts import GroupSpec, KernelContext
+from quarterdeck.protocol.worker import Outcome, RunCell
 
 ERROR = {"state": "error", "ename": "ValueError", "evalue": "boom\nmore"}
 

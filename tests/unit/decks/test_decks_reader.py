@@ -26,7 +26,7 @@ from quarterdeck.decks.page import CSP, framed, merged, page
 from quarterdeck.decks.phases import read_phases
 from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.flyte import ConfigError
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import Event, GroupEvent, OutcomeEvent, RunHeader, StateEvent, encode
 
 S = 1_000_000_000

@@ -17,7 +17,8 @@ from quarterdeck.errors import (
 )
 from quarterdeck.present.ansi import strip
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Evidence, Finished, Outcome
+from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.worker import Evidence, Outcome
 
 START_NS = 1_700_000_000_000_000_000
 BOOM = ["\x1b[31mTraceback\x1b[0m (most recent call last)", "Cell In[7], line 3", "ValueError: boom"]

@@ -11,7 +11,8 @@ import pytest
 from quarterdeck.protocol import channel
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.channel import INLINE_BYTES, Channel
-from quarterdeck.protocol.messages import Changes, KernelContext, Notice, changed
+from quarterdeck.protocol.kernel import Notice
+from quarterdeck.protocol.parts import Changes, KernelContext, changed
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from quarterdeck.decks import writer
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.runs import Runs
 from quarterdeck.metrics import log
-from quarterdeck.protocol.messages import Outcome, Output
+from quarterdeck.protocol.worker import Outcome, Output
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunOwner, StateEvent
 from quarterdeck.store.reader import NotARun, StoredRun, list_runs
 from quarterdeck.store.results import write_result

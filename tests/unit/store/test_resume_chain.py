@@ -14,7 +14,7 @@ from quarterdeck.errors import UsageError
 from quarterdeck.kernel.resume import Wanted, has_checkpoint, parent_of
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.writer import Writer
-from quarterdeck.protocol.messages import KernelContext, Parent
+from quarterdeck.protocol.parts import KernelContext, Parent
 from quarterdeck.store import resume_chain
 from quarterdeck.store.format import RunHeader, StateEvent
 from quarterdeck.store.writer import RunWriter

@@ -8,7 +8,7 @@ import struct
 import time
 from pathlib import Path
 
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.output import OutputReader, Piece
 from quarterdeck.store.writer import RunWriter

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quarterdeck.protocol.messages import Outcome, Output
+from quarterdeck.protocol.worker import Outcome, Output
 from quarterdeck.store.format import (
     TERMINAL,
     GroupEvent,

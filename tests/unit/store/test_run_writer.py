@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quarterdeck.protocol.messages import Outcome, Output
+from quarterdeck.protocol.worker import Outcome, Output
 from quarterdeck.store.environment import describe
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunOwner, StateEvent
 from quarterdeck.store.paths import fallback, home, homes

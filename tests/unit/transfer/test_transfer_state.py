@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from quarterdeck.protocol.messages import WorkerNames
+from quarterdeck.protocol.parts import WorkerNames
 from quarterdeck.transfer.names import analyse
 from quarterdeck.transfer.transfer_state import Plan, TransferState, sources_of
 

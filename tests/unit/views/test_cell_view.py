@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.views.cell.cell import BURST, BYTES_PER_S, INTERVAL_S, CellView
 from quarterdeck.views.cell.segments import RICH_BUDGET, TAIL_ROWS, TEXT_BUDGET
 from quarterdeck.views.sink import Bundle

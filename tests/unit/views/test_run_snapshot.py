@@ -14,7 +14,7 @@ from quarterdeck.metrics.progress import Bar
 from quarterdeck.metrics.step_timing import Pace
 from quarterdeck.metrics.thinned import NotFinite
 from quarterdeck.protocol.agent import Vitals
-from quarterdeck.protocol.messages import Evidence, Outcome
+from quarterdeck.protocol.worker import Evidence, Outcome
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.writer import RunWriter

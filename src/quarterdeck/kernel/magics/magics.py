@@ -21,7 +21,8 @@ from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.sessions import calls_of
 from quarterdeck.kernel.submit import run_blocking, submit_cell
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.messages import Control, RunCell
+from quarterdeck.protocol.kernel import Control
+from quarterdeck.protocol.worker import RunCell
 from quarterdeck.transfer.names import CellNames, analyse
 from quarterdeck.views.cell.cell import CellView
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from quarterdeck.present.tables import html_table, text_table
-from quarterdeck.protocol.messages import Answer, RankStatus
+from quarterdeck.protocol.kernel import Answer, RankStatus
 from quarterdeck.protocol.stacks import FRAME, cell_number
 
 

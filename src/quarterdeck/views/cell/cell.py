@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from quarterdeck.protocol.messages import Output
+from quarterdeck.protocol.worker import Output
 from quarterdeck.views.cell import html
 from quarterdeck.views.cell.outputs import Outputs
 from quarterdeck.views.cell.rows import NOWHERE, Kind, Row, Rows

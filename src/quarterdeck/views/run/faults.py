@@ -10,7 +10,7 @@ from typing import Literal
 
 from quarterdeck.present import ansi, words
 from quarterdeck.present.failure import FAILED, evidence, verb
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run.messages import Fault
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from quarterdeck.protocol.messages import Evidence
+from quarterdeck.protocol.worker import Evidence
 
 RunState = Literal["queued", "starting", "running", "restarting", "succeeded", "failed", "stopped", "lost"]
 RankState = Literal[

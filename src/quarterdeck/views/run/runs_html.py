@@ -13,7 +13,7 @@ from quarterdeck.present import words
 from quarterdeck.present.failure import short
 from quarterdeck.present.palette import FAINT, LIGHT
 from quarterdeck.present.tables import Raw, html_table, text_table
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import StoredRun
 

@@ -12,7 +12,7 @@ from quarterdeck.metrics.progress import Bar
 from quarterdeck.metrics.step_timing import Pace
 from quarterdeck.metrics.thinned import NotFinite
 from quarterdeck.protocol.agent import Vitals
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run import faults
 from quarterdeck.views.run.messages import DeckHead, Progress, Rank, RankState, RunHead, State

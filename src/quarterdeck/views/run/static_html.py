@@ -12,7 +12,7 @@ from quarterdeck.metrics.series import Metrics
 from quarterdeck.present import words
 from quarterdeck.present.palette import FAINT
 from quarterdeck.present.tables import html_table, text_table
-from quarterdeck.protocol.messages import Outcome
+from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run import faults
 from quarterdeck.views.run.runs_html import called, rank_row
