@@ -243,6 +243,44 @@ def test_a_failed_run_shows_its_root_cause(opened: Open) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_was_restarted_and_then_killed_is_told_alike_everywhere(opened: Open) -> None:
+    """Each failure is one sentence, whole, in the cell, in the view, in the saved notebook and in Python."""
+    cell = (
+        "%%distributed --name twice --max-restarts 1\n"
+        "import os, signal\n"
+        "qd.log(loss=1.0, step=0)\n"
+        "print('nearly there', flush=True)\n"
+        "if rank == 1:\n"
+        "    if qd.current().attempt == 0:\n"
+        "        raise qd.RecoverableError('the disk was away')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "torch.distributed.barrier()"
+    )
+    told = "run = qd.runs()['twice']; print(run.reason, [o.evidence for o in run.outcomes if o.rank == 1])"
+    notebook = opened([LOAD + "\nimport torch", WARM, cell, told])
+    for number in range(4):
+        notebook.run(number)
+    died = "rank 1 was killed by SIGKILL: most likely by the out-of-memory killer or by `kill -9`"
+    earlier = "RecoverableError on rank 1: the disk was away"
+    expect(notebook.output(3)).to_contain_text(died)
+    expect(notebook.output(3)).to_contain_text("Evidence(label='Its last output', text='nearly there')")
+    assert died in notebook.output(2).inner_text()
+    panel = notebook.view(2).locator(".qd-tabpanel:visible")
+    shown = panel.inner_text()
+    assert died[1:] in shown
+    assert "Peak memory" in shown
+    assert "nearly there" in shown
+    assert shown.count("Earlier:") == 1
+    assert f"Earlier: {earlier}" in shown
+    saved = "".join(
+        "".join(output["data"].get("text/html", ""))
+        for output in notebook.save()["cells"][2]["outputs"]
+        if "data" in output
+    )
+    assert "killed by SIGKILL" in saved
+
+
+@pytest.mark.slow
 def test_an_earlier_run_is_drawn_beside(opened: Open) -> None:
     notebook = opened([LOAD, WARM, train("one", 40, 0.005), train("two", 40, 0.005)])
     for cell in range(4):
