@@ -25,6 +25,7 @@ from quarterdeck.coordinator.restarts import Restarts
 from quarterdeck.coordinator.resumption import Resumption
 from quarterdeck.coordinator.run import CellRun, Reason
 from quarterdeck.coordinator.setup_cells import SETUP_DONE, SetupCell, SetupCells, failure_words
+from quarterdeck.coordinator.starting import StartCancelled, Starting
 from quarterdeck.coordinator.stuck import named
 from quarterdeck.coordinator.vitals import sampled
 from quarterdeck.coordinator.worker import Worker
@@ -85,7 +86,7 @@ class IsolatedRun:
         self._restarts = Restarts(submit, channel.send)
         self._resumption = Resumption(submit.parent.resume, self._report.tell)
         self._run: CellRun | None = None
-        self._starting: asyncio.Task[WorkerGroup] | None = None
+        self._starting = Starting()
         self._stopped: Reason | None = None
         self._attempt = 0
         self._began_s = time.monotonic()
@@ -115,7 +116,7 @@ class IsolatedRun:
         self._stopped = self._stopped or reason
         if self._run is not None:
             self._run.stop(reason)
-        elif self._starting is not None and not self._starting.cancelling():  # twice would cut its end short
+        else:
             self._starting.cancel()
 
     async def execute(self, blob: Blob | None) -> None:
@@ -161,13 +162,10 @@ class IsolatedRun:
     async def _start_group(self) -> WorkerGroup:
         if self._stopped:  # between two attempts
             raise Stopped
-        self._starting = asyncio.get_running_loop().create_task(self._launch())
         try:
-            return await self._starting
-        except asyncio.CancelledError:
+            return await self._starting.of(self._launch())
+        except StartCancelled:
             raise Stopped from None
-        finally:
-            self._starting = None
 
     async def _launch(self) -> WorkerGroup:
         began_s = time.monotonic()

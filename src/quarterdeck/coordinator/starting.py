@@ -18,7 +18,7 @@ class StartCancelled(Exception):
 
 
 class Starting:
-    """Of one session."""
+    """Of one session, or of one isolated run."""
 
     def __init__(self) -> None:
         self._start: asyncio.Task[Any] | None = None

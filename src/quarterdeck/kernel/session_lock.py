@@ -60,7 +60,7 @@ class HeldTurn:
         owned: set[str] = set()
         for outcome in finished.outcomes:
             owned.update(name for name, owner in outcome.names.items() if owner == "worker")
-        self.ledger.bound(owned)
+        self.ledger.bound(owned, plan)
 
     def _pickle(self, plan: Plan) -> Pickled:
         if not plan.send:

@@ -54,6 +54,7 @@ def submit(
             accepted = accept(call, lambda message: show(message, view))
             if detach:
                 view.notice(_detached_words(request, accepted.run_id))
+                view.flush(force=True)  # before the cell is over; the rest is shown by the run's own thread
             limit_s = request.work.timeout_s
             live = ActiveRun(call, view, accepted, lambda _: let_go(), timeout_s=limit_s, awaited=awaited)
             run = run_registry.begin(live, _header(request))

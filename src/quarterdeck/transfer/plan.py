@@ -1,4 +1,4 @@
-"""What the ledger decides for one payload, and what it remembers of each name in it."""
+"""What the transfer state decides for one payload, and what it remembers of each name in it."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Plan:
     """Modules that the workers import on arrival (`dumps(imports=...)`); `send` is not empty then."""
     records: dict[str, Travelled] = field(default_factory=dict, repr=False)
     pushed: frozenset[str] = frozenset()
+    binds: dict[str, Binding | None] = field(default_factory=dict, repr=False)
+    """Names that the cell may bind, with what the notebook has there as it begins; None: no such name."""
 
 
 class Owners:

@@ -99,7 +99,7 @@ class TransferState:
         if refusal:
             return Plan(refusal=refusal)
         stale = [name for name in self._sent if self._is_stale(name, notebook, owners)]
-        plan = Plan()
+        plan = Plan(binds={name: _binding(name, notebook) for name in cell.binds})
         notice = injected_notice(cell.needs, notebook)
         plan.notices += [notice] if notice else []
         for name in sorted(required | transitive(stale, notebook, wanted, refers)):
@@ -237,10 +237,13 @@ class TransferState:
         """A set-up cell has succeeded, which will run again with this plan's values."""
         self._replayed.update({name: Binding(value) for name, value in plan.send.items()})
 
-    def bound(self, names: Iterable[str]) -> None:
-        """The workers have bound these names themselves; what the notebook binds from now on is newer."""
+    def bound(self, names: Iterable[str], plan: Plan) -> None:
+        """The workers have bound these names themselves, in the cell of this plan. What the notebook has
+        bound since that began is newer; a name that the text of the cell does not show counts from now on.
+        """
         for name in names:
-            self._seen[name] = Binding(self._notebook[name]) if name in self._notebook else None
+            known = name in plan.binds
+            self._seen[name] = plan.binds[name] if known else _binding(name, self._notebook)
 
     def pulled(self, name: str, value: object) -> None:
         """The notebook has just bound `name` to the workers' value: in step, whoever owns it."""
@@ -268,3 +271,7 @@ class TransferState:
 
     def dropped(self, life: str, travel_ids: Iterable[int]) -> None:
         self._ids.dropped(life, travel_ids)
+
+
+def _binding(name: str, notebook: Mapping[str, object]) -> Binding | None:
+    return Binding(notebook[name]) if name in notebook else None

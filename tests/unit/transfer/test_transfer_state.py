@@ -44,7 +44,7 @@ class Game:
         for worker in self.workers:
             if ranks is None or worker.rank in ranks:
                 worker.names.update(dict.fromkeys(binds, "worker"))
-        self.ledger.bound(binds)
+        self.ledger.bound(binds, plan)
         return plan
 
     def deliver(self, plan: Plan, ranks: list[int] | None = None) -> None:
@@ -348,3 +348,27 @@ def test_sources_of_travelling_functions_are_the_cells_they_came_from() -> None:
     for name in ("f", "C"):
         assert sources_of({name: namespace[name]}, cache, namespace) == {"<cell-7>": (7, text)}
     assert sources_of({"len": len, "n": 1, "w": weakref.ref}, cache, namespace) == {}
+
+
+def test_what_the_notebook_binds_while_the_cell_runs_is_newer(game: Game) -> None:
+    """A cell in the background ends some time later: the reader is told all the same."""
+    game.note("theirs = 0")
+    plan = game.plan("theirs = rank")
+    game.note("theirs = 'mine'; other = 'mine'")
+    for worker in game.workers:
+        worker.names.update(theirs="worker", other="worker")
+    game.ledger.bound(["theirs"], plan)
+    [notice] = game.plan("theirs").notices
+    assert "the workers' own value is used" in notice
+    assert game.plan("theirs").notices == []
+
+
+def test_a_name_that_the_cell_s_text_does_not_show_counts_from_its_end(game: Game) -> None:
+    plan = game.plan("exec('theirs = rank')")
+    game.note("theirs = 'mine'")
+    for worker in game.workers:
+        worker.names.update(theirs="worker")
+    game.ledger.bound(["theirs"], plan)
+    assert game.plan("theirs").notices == []
+    game.note("theirs = 'newer'")
+    [_] = game.plan("theirs").notices
