@@ -143,15 +143,10 @@ def flush() -> None:
 
 def _append(path: Path, data: bytes, inode: int) -> None:
     """FileNotFoundError also for another file than ours: two notebooks of one folder may share its place."""
-    descriptor = files.open_file(path.parent, path.name, flags=os.O_WRONLY | os.O_APPEND)
-    try:
-        if os.fstat(descriptor).st_ino != inode:
+    with open(files.open_file(path.parent, path.name, flags=os.O_WRONLY | os.O_APPEND), "ab") as file:
+        if os.fstat(file.fileno()).st_ino != inode:
             raise FileNotFoundError(errno.ENOENT, "it was replaced")
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    finally:
-        os.close(descriptor)
+        file.write(data)
 
 
 def _wait(writer: Writer, due_s: float) -> bool:
