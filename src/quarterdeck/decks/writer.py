@@ -143,10 +143,13 @@ def flush() -> None:
 
 def _append(path: Path, data: bytes, inode: int) -> None:
     """FileNotFoundError also for another file than ours: two notebooks of one folder may share its place."""
-    with open(files.open_file(path.parent, path.name, flags=os.O_WRONLY | os.O_APPEND), "ab") as file:
-        if os.fstat(file.fileno()).st_ino != inode:
+    descriptor = files.open_file(path.parent, path.name, flags=os.O_WRONLY | os.O_APPEND)
+    try:
+        if os.fstat(descriptor).st_ino != inode:
             raise FileNotFoundError(errno.ENOENT, "it was replaced")
-        file.write(data)
+        files.write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def _wait(writer: Writer, due_s: float) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.protocol.messages import Anything, Message
 
 INLINE_BYTES = 64 * 1024
@@ -50,9 +51,7 @@ def close_fds(fds: Sequence[int]) -> None:
 
 def _memfd_of(raw: bytes) -> int:
     fd = os.memfd_create("quarterdeck-message", os.MFD_CLOEXEC)
-    view = memoryview(raw)
-    while view:
-        view = view[os.write(fd, view) :]
+    files.write_all(fd, raw)
     return fd
 
 

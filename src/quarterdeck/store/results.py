@@ -21,7 +21,6 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +79,12 @@ def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], me
         return f"{size:,} MB is more than the {limit} MB that the store keeps per rank"
     if end and (memfd is None or os.fstat(memfd).st_size < end):
         return "its buffers did not arrive"
-    unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        _write(unfinished, _front(stream, spans), memfd, end)
-        os.replace(unfinished, path)
+        with files.atomic_write(path.parent, path.name) as file:
+            files.write_all(file.fileno(), _front(stream, spans))
+            if memfd is not None:
+                _copy(memfd, file.fileno(), end)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         return error.strerror or str(error)
     return ""
 
@@ -121,18 +119,6 @@ def _front(stream: bytes, spans: Sequence[tuple[int, int]]) -> bytes:
 
 def _sign(head: bytes, stream: bytes) -> bytes:
     return hmac.digest(key(), head + stream, "sha256")
-
-
-def _write(path: Path, front: bytes, memfd: int | None, end: int) -> None:
-    descriptor = files.create(path.parent, path.name)
-    try:
-        rest = memoryview(front)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if memfd is not None:
-            _copy(memfd, descriptor, end)
-    finally:
-        os.close(descriptor)
 
 
 def _copy(source: int, target: int, size: int) -> None:
