@@ -18,8 +18,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 Folder = Path | str
+UNFINISHED = ".qd-tmp-"
+"""How the name of a file begins that is being written to take another's place; a killed process leaves it."""
 
 _GROUP_READS = 0o050
 _OTHERS = 0o007
@@ -121,19 +124,55 @@ def open_own(folder: Folder, *names: str, flags: int) -> int:
     raise PermissionError(errno.EPERM, "it is not this user's alone", f"{folder}/{'/'.join(names)}")
 
 
-def write(folder: Folder, *names: str, content: bytes) -> int:
-    """All of it or nothing, for every reader at any moment; the file's inode. Raises OSError."""
+@contextmanager
+def atomic_write(
+    folder: Folder, *names: str, synced: bool = False, mode: int | None = None
+) -> Iterator[BinaryIO]:
+    """A new file, to be written and read, which takes the named one's place when the block ends: every reader
+    at any moment finds the one or the other, whole. After an error in the block nothing has changed.
+
+    `synced`: on the disk when this returns, so that a power cut leaves one of them, too. `mode`: before the
+    umask, for a file that users keep where they like; None: as open as the folder. Raises OSError.
+    """
     with _entered(folder, names) as (parent, name):
-        above, last = os.path.split(name)
-        unfinished = os.path.join(above, f".{last}.{os.getpid()}.tmp")
+        above = os.path.dirname(name)
+        unfinished = os.path.join(above, f"{UNFINISHED}{os.urandom(8).hex()}")
         try:
-            inode = _fill(_made(parent, unfinished, os.O_WRONLY | os.O_TRUNC), content)
+            with open(_made(parent, unfinished, os.O_RDWR | os.O_EXCL, mode), "w+b") as file:
+                yield file
+                file.flush()
+                if synced:
+                    os.fsync(file.fileno())
             os.replace(unfinished, name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
             with suppress(OSError):
                 os.unlink(unfinished, dir_fd=parent)
             raise
-        return inode
+        if synced:
+            sync(above) if parent is None else os.fsync(parent)
+
+
+def write(folder: Folder, *names: str, content: bytes) -> int:
+    """All of it or nothing, see `atomic_write`; the file's inode. Raises OSError."""
+    with atomic_write(folder, *names) as file:
+        write_all(file.fileno(), content)  # past its buffer, which a process forked meanwhile would have, too
+        return os.fstat(file.fileno()).st_ino
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """However many writes it takes. Raises OSError."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync(path: Folder) -> None:
+    """A file, or which names a folder has, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unlink(folder: Folder, *names: str) -> None:
@@ -184,22 +223,13 @@ def make_private(folder: Folder, environ: Mapping[str, str] = os.environ) -> boo
     return made
 
 
-def _made(parent: int | None, name: str, flags: int) -> int:
+def _made(parent: int | None, name: str, flags: int, mode: int | None = None) -> int:
     above = _mode_above(parent, name)
-    descriptor = _opened(parent, name, flags | os.O_CREAT, 0o600 | above & 0o666)
-    if _hands_on(above):
+    as_open = 0o600 | above & 0o666
+    descriptor = _opened(parent, name, flags | os.O_CREAT, as_open if mode is None else mode)
+    if mode is None and _hands_on(above):
         _share(descriptor, 0o040)
     return descriptor
-
-
-def _fill(descriptor: int, content: bytes) -> int:
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        return os.fstat(descriptor).st_ino
-    finally:
-        os.close(descriptor)
 
 
 def _hands_on(above: int) -> bool:

@@ -258,6 +258,7 @@ def test_dependencies() -> None:
         "matplotlib",
         "msgspec",
         "nvidia-ml-py",
+        "safetensors",
         "torch",
     ]
 

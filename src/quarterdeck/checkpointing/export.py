@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.checkpointing import safetensors_file
 from quarterdeck.checkpointing.lazy_tensor import whole
 from quarterdeck.checkpointing.readers import OptimizerState, Source, opened
@@ -25,18 +24,23 @@ def export(checkpoint: Checkpoint, path: str | os.PathLike[str], trust: bool = F
     What was at the path is replaced when the new file is whole. Raises UsageError for another ending,
     DamagedCheckpoint, UntrustedCheckpoint.
     """
+    import torch
+
     target = Path(os.path.expanduser(path))
     if target.suffix not in (".safetensors", ".pt", ".pth"):
         raise UsageError(f"{target.name}: a checkpoint is exported to .safetensors or .pt.")
-    with opened(checkpoint, trust, verify=True) as source:
+    with (
+        opened(checkpoint, trust, verify=True) as source,
+        files.atomic_write(target.parent, target.name, synced=True, mode=0o666) as file,
+    ):
         if target.suffix == ".safetensors":
-            _replace(target, lambda tmp: _write_safetensors(source, tmp))
+            _write_safetensors(source, file)
         else:
-            _replace(target, lambda tmp: _write_pt(_everything(checkpoint, source), tmp))
+            torch.save(_everything(checkpoint, source), file)
     return target
 
 
-def _write_safetensors(source: Source, path: Path) -> None:
+def _write_safetensors(source: Source, file: BinaryIO) -> None:
     """One tensor at a time."""
     import torch
 
@@ -45,18 +49,11 @@ def _write_safetensors(source: Source, path: Path) -> None:
         for name, stored in source.tensors.items()
     }
     slots = safetensors_file.laid_out(shapes)
-    with path.open("wb") as file:
-        file.write(safetensors_file.header(slots, {"format": "pt", **source.aliases}))
-        for slot in slots:
-            values = whole(source.tensors[slot.name]).contiguous().view(-1)
-            if values.numel():
-                file.write(values.view(torch.uint8).numpy().data)
-
-
-def _write_pt(value: Any, path: Path) -> None:
-    import torch
-
-    torch.save(value, path)
+    file.write(safetensors_file.header(slots, {"format": "pt", **source.aliases}))
+    for slot in slots:
+        values = whole(source.tensors[slot.name]).contiguous().view(-1)
+        if values.numel():
+            file.write(values.view(torch.uint8).numpy().data)
 
 
 def _everything(checkpoint: Checkpoint, source: Source) -> dict[str, Any]:
@@ -90,17 +87,3 @@ def _numbered(optimizer: OptimizerState) -> dict[str, Any]:
         for member, items in optimizer.state.items()
     }
     return {"state": state, "param_groups": groups}
-
-
-def _replace(target: Path, write: Callable[[Path], None]) -> None:
-    tmp = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    try:
-        write(tmp)
-        descriptor = os.open(tmp, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(tmp, target)
-    finally:
-        tmp.unlink(missing_ok=True)

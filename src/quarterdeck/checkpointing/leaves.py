@@ -14,7 +14,7 @@ import pathlib
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from quarterdeck.checkpointing import arrays
 
@@ -24,24 +24,20 @@ Tagged = dict[str, Any]
 def encode(value: object) -> Tagged | None:
     """The value under its tag, or None if it is of no type that is known here. Raises ValueError, in words,
     for one that is and cannot be kept all the same."""
-    tag, write = _WRITERS.get(type(value), ("", _nothing))
-    if tag:
-        written = write(value)
-        return written if isinstance(written, dict) else {f"${tag}": written}
-    return arrays.encode(value)
+    if type(value) is dt.datetime:
+        return _write_datetime(value)
+    kind = _KINDS.get(type(value))
+    return {f"${kind.tag}": kind.write(value)} if kind else arrays.encode(value)
 
 
 def decode(tag: str, data: Tagged) -> object:
     """Raises KeyError for an unknown tag, and what a damaged value raises."""
-    return _READERS[tag](data[f"${tag}"], data)
+    content = data[f"${tag}"]
+    return _READERS[tag](content) if tag in _READERS else _READERS_OF_ALL[tag](content, data)
 
 
 def is_leaf(tag: str) -> bool:
-    return tag in _READERS
-
-
-def _nothing(value: Any) -> Any:
-    return None
+    return tag in _READERS or tag in _READERS_OF_ALL
 
 
 # ---- standard library
@@ -90,9 +86,9 @@ def _check_zone(value: dt.datetime | dt.time) -> None:
         raise ValueError(f"would lose its time zone, a `{type(zone).__module__}.{type(zone).__qualname__}`")
 
 
-def _write_timedelta(value: dt.timedelta) -> Tagged:
+def _write_timedelta(value: dt.timedelta) -> dict[str, int]:
     parts = {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
-    return {"$timedelta": {unit: count for unit, count in parts.items() if count}}
+    return {unit: count for unit, count in parts.items() if count}
 
 
 def _read_fraction(text: str) -> fractions.Fraction:
@@ -105,46 +101,35 @@ def _write_complex(value: complex) -> str:
     return str(value).strip("()")
 
 
-_WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
-    int: ("int", str),
-    float: ("float", str),
-    complex: ("complex", _write_complex),
-    bytes: ("bytes", _write_bytes),
-    bytearray: ("bytearray", _write_bytes),
-    pathlib.PosixPath: ("path", str),
-    pathlib.WindowsPath: ("path", str),
-    pathlib.PurePosixPath: ("pure_posix_path", str),
-    pathlib.PureWindowsPath: ("pure_windows_path", str),
-    dt.datetime: ("datetime", _write_datetime),
-    dt.date: ("date", dt.date.isoformat),
-    dt.time: ("time", _write_time),
-    dt.timedelta: ("timedelta", _write_timedelta),
-    decimal.Decimal: ("decimal", str),
-    fractions.Fraction: ("fraction", str),
-    uuid.UUID: ("uuid", str),
-    range: ("range", lambda value: [value.start, value.stop, value.step]),
+class _Kind(NamedTuple):
+    tag: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], object]
+    """Of what `write` gives; may raise anything for something else."""
+
+
+_KINDS: dict[type, _Kind] = {
+    int: _Kind("int", str, int),
+    float: _Kind("float", str, float),
+    complex: _Kind("complex", _write_complex, complex),
+    bytes: _Kind("bytes", _write_bytes, _read_bytes),
+    bytearray: _Kind("bytearray", _write_bytes, lambda text: bytearray(_read_bytes(text))),
+    pathlib.PosixPath: _Kind("path", str, pathlib.Path),
+    pathlib.WindowsPath: _Kind("path", str, pathlib.Path),
+    pathlib.PurePosixPath: _Kind("pure_posix_path", str, pathlib.PurePosixPath),
+    pathlib.PureWindowsPath: _Kind("pure_windows_path", str, pathlib.PureWindowsPath),
+    dt.date: _Kind("date", dt.date.isoformat, dt.date.fromisoformat),
+    dt.time: _Kind("time", _write_time, dt.time.fromisoformat),
+    dt.timedelta: _Kind("timedelta", _write_timedelta, lambda parts: dt.timedelta(**parts)),
+    decimal.Decimal: _Kind("decimal", str, decimal.Decimal),
+    fractions.Fraction: _Kind("fraction", str, _read_fraction),
+    uuid.UUID: _Kind("uuid", str, uuid.UUID),
+    range: _Kind("range", lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
 }
 
-HASHABLE = frozenset(_WRITERS) - {bytearray}
+HASHABLE = frozenset((*_KINDS, dt.datetime)) - {bytearray}
 """Types whose values may be keys and members of sets."""
 
-
-_READERS: dict[str, Callable[[Any, Tagged], object]] = {
-    "int": lambda text, data: int(text),
-    "float": lambda text, data: float(text),
-    "complex": lambda text, data: complex(text),
-    "bytes": lambda text, data: _read_bytes(text),
-    "bytearray": lambda text, data: bytearray(_read_bytes(text)),
-    "path": lambda text, data: pathlib.Path(text),
-    "pure_posix_path": lambda text, data: pathlib.PurePosixPath(text),
-    "pure_windows_path": lambda text, data: pathlib.PureWindowsPath(text),
-    "datetime": _read_datetime,
-    "date": lambda text, data: dt.date.fromisoformat(text),
-    "time": lambda text, data: dt.time.fromisoformat(text),
-    "timedelta": lambda parts, data: dt.timedelta(**parts),
-    "decimal": lambda text, data: decimal.Decimal(text),
-    "fraction": lambda text, data: _read_fraction(text),
-    "uuid": lambda text, data: uuid.UUID(text),
-    "range": lambda parts, data: range(*parts),
-    **arrays.READERS,
-}
+_READERS: dict[str, Callable[[Any], object]] = {kind.tag: kind.read for kind in _KINDS.values()}
+_READERS_OF_ALL: dict[str, Callable[[Any, Tagged], object]] = {"datetime": _read_datetime, **arrays.READERS}
+"""Of a value that stands beside its tag, too."""

@@ -91,9 +91,9 @@ class LocalDraft:
         if os.path.lexists(self._final):
             self._replace()
         else:
-            _sync(self._folder)
+            files.sync(self._folder)
             os.rename(self._folder, self._final)
-        _sync(self._final.parent)
+        files.sync(self._final.parent)
         self.leave()
         shutil.rmtree(_aside(self._final), ignore_errors=True)
 
@@ -101,7 +101,7 @@ class LocalDraft:
         """Between the two renames the old one is read under its other name; see `paths`."""
         if files.size_of(self._final, PINNED) is not None:
             os.close(files.create(self._folder, PINNED))
-        _sync(self._folder)
+        files.sync(self._folder)
         shutil.rmtree(_aside(self._final), ignore_errors=True)
         os.rename(self._final, _aside(self._final))
         os.rename(self._folder, self._final)
@@ -204,14 +204,6 @@ def _is_held(draft: Path, otherwise: bool = False) -> bool:
         return True
     except OSError:
         return otherwise
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -1,13 +1,12 @@
-"""Tensors in one block of memory and in one file: the safetensors format, written and read without the
-library, so that what is staged is what is written, byte for byte. Used by `staging`, `weights` and `export`,
-in processes that have torch.
+"""Tensors in one block of memory and in one file: the safetensors format. It is written without the library,
+so that what is staged is what is written, byte for byte. Used by `staging`, `snapshot`, `readers` and
+`export`, in processes that have torch.
 
     8 bytes, little-endian: length of the header | header: JSON | the tensors, one after another, no gaps
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,9 +19,6 @@ from quarterdeck.modes import without_modes
 
 if TYPE_CHECKING:
     import torch
-
-_HEADER_LIMIT_BYTES = 100_000_000
-"""As the library has it."""
 
 
 class Slot(NamedTuple):
@@ -86,56 +82,11 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     Raises DamagedCheckpoint for anything but a whole file of this format. A later change of the file shows in
     the tensors: copy what is to stay.
     """
-    import torch
+    from safetensors import SafetensorError, safe_open
 
-    start, slots, metadata = _read_header(path)
-    size = path.stat().st_size - start
-    with without_modes():
-        if not size:
-            return {slot.name: torch.empty(slot.shape, dtype=slot.dtype) for slot in slots}, metadata
-        storage: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=start + size)
-        block = torch.empty(0, dtype=torch.uint8).set_(storage)[start:]
-        return {slot.name: _mapped(block, slot) for slot in slots}, metadata
-
-
-def _mapped(block: torch.Tensor, slot: Slot) -> torch.Tensor:
-    """Writers that do not align leave tensors that cannot be viewed in place; those are copied."""
-    if (block.storage_offset() + slot.begin) % slot.dtype.itemsize:
-        return view(block[slot.begin : slot.end].clone(), slot._replace(begin=0, end=slot.end - slot.begin))
-    return view(block, slot)
-
-
-def _read_header(path: Path) -> tuple[int, list[Slot], dict[str, str]]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, _HEADER_LIMIT_BYTES):
-            raise DamagedCheckpoint(f"{path} is not a safetensors file, or was cut short")
-        text = file.read(length)
     try:
-        raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        notes = raw.pop("__metadata__", None)
-        metadata = msgspec.json.decode(notes, type=dict[str, str]) if notes is not None else {}
-        entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
-        return 8 + length, _slots(entries, size - 8 - length), metadata
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        with without_modes(), safe_open(path, framework="pt") as file:
+            names: list[str] = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except SafetensorError as error:
         raise DamagedCheckpoint(f"{path} is not a whole safetensors file: {error}") from None
-
-
-def _slots(entries: dict[str, _Entry], size: int) -> list[Slot]:
-    """Raises ValueError unless they fill the file, each with as many bytes as its shape has."""
-    codes = {code: dtype for dtype, code in dtypes().items()}
-    slots, at = [], 0
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
-        if entry.dtype not in codes:
-            raise ValueError(f"the type {entry.dtype} of {name} is not known here")
-        dtype = codes[entry.dtype]
-        begin, end = entry.data_offsets
-        fits = min(entry.shape, default=0) >= 0 and end - begin == math.prod(entry.shape) * dtype.itemsize
-        if begin != at or not fits:
-            raise ValueError(f"{name} does not lie where the header says")
-        slots.append(Slot(name, dtype, tuple(entry.shape), begin, end))
-        at = end
-    if at != size:
-        raise ValueError(f"{size} bytes of tensors where {at} are announced")
-    return slots

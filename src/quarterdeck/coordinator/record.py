@@ -138,7 +138,7 @@ class RunRecord:
                 continue
             path = self._recorder.result_path(attempt, outcome.rank)
             if blob is not None:
-                note = await asyncio.to_thread(write_result, path, value.data, value.spans, blob.fileno())
+                note = await asyncio.to_thread(write_result, path, value.data, value.spans, blob)
             else:
                 note = write_result(path, value.data, value.spans, None)
             self._notes[outcome.rank] = note

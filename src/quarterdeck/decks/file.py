@@ -3,7 +3,7 @@ Pure; written by `writer` in the processes of user code, read by `reader` in the
 
 The file is a series of records, little-endian:
 
-    "qd"; version u8; kind u8; length u32 and CRC-32 u32 of what follows; that
+    "qd"; version u8; kind u8; a checked record (see `store.records`)
 
     label JSON: {"name": str, "created_unix_ns": int, "automatic": bool}; the first record
     part  UTF-8: HTML, as it was appended
@@ -19,7 +19,6 @@ import json
 import os
 import re
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,12 +27,14 @@ from typing import Any
 
 from quarterdeck import files
 from quarterdeck.store.layout import deck_folder
+from quarterdeck.store.records import CHECK_BYTES, checked, content_at, length_at
 
 LIMIT_BYTES = 10_000_000
 """Of all parts of a deck."""
 SUFFIX = ".deck"
 
-_RECORD = struct.Struct("<2sBBII")
+_HEAD = struct.Struct("<2sBB")
+_FRONT_BYTES = _HEAD.size + CHECK_BYTES
 _MARK, _VERSION = b"qd", 1
 _LABEL, _PART, _CUT = range(3)
 _NUMBER = re.compile(rb"[0-9]{1,15}")
@@ -94,9 +95,9 @@ def read_label(run_folder: Path, *names: str) -> Label | None:
     """None for what is no deck, or not yet one. Raises OSError."""
     descriptor = files.open_file(run_folder, *names)
     try:
-        start = os.pread(descriptor, _RECORD.size, 0)
-        length = _RECORD.unpack(start)[3] if len(start) == _RECORD.size else 0
-        data = start + os.pread(descriptor, min(length, _LABEL_BYTES), _RECORD.size)
+        front = os.pread(descriptor, _FRONT_BYTES, 0)
+        length = length_at(front, _HEAD.size)
+        data = front + os.pread(descriptor, min(length, _LABEL_BYTES), _FRONT_BYTES)
     finally:
         os.close(descriptor)
     return next((_label(content) for kind, content in _parsed(data) if kind == _LABEL), None)
@@ -120,19 +121,19 @@ def read_body(run_folder: Path, *names: str) -> Body:
 
 
 def _record(kind: int, data: bytes) -> bytes:
-    return _RECORD.pack(_MARK, _VERSION, kind, len(data), zlib.crc32(data)) + data
+    return _HEAD.pack(_MARK, _VERSION, kind) + checked(data)
 
 
 def _parsed(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Up to the first record that is not whole."""
     place = 0
-    while len(data) - place >= _RECORD.size:
-        mark, version, kind, length, crc = _RECORD.unpack_from(data, place)
-        content = data[place + _RECORD.size : place + _RECORD.size + length]
-        if mark != _MARK or version != _VERSION or len(content) < length or zlib.crc32(content) != crc:
+    while len(data) - place >= _HEAD.size:
+        mark, version, kind = _HEAD.unpack_from(data, place)
+        content = content_at(data, place + _HEAD.size)
+        if mark != _MARK or version != _VERSION or content is None:
             return
         yield kind, content
-        place += _RECORD.size + length
+        place += _FRONT_BYTES + len(content)
 
 
 def _label(data: bytes) -> Label | None:

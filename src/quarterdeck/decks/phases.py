@@ -20,7 +20,7 @@ from quarterdeck.store.format import (
     read_header,
 )
 from quarterdeck.store.layout import EVENTS, SPANS
-from quarterdeck.store.lines import Lines, TooLong
+from quarterdeck.store.records import LINES, RecordReader, TooLong
 from quarterdeck.store.spans import Span, spans_in
 
 START_UP, FIRST_STEP, RUNNING = "start-up", "first step", "running"
@@ -140,7 +140,7 @@ def _attempts(folder: Path) -> tuple[dict[int, _Attempt], int]:
 
 def events(folder: Path) -> Iterator[Event]:
     with suppress(OSError, TooLong):
-        for line in Lines(folder, EVENTS).new(with_rest=True):
+        for line in RecordReader(folder, EVENTS, LINES).new(with_rest=True):
             if (event := decode_event(line)) is not None:
                 yield event
 

@@ -147,9 +147,7 @@ def _append(path: Path, data: bytes, inode: int) -> None:
     try:
         if os.fstat(descriptor).st_ino != inode:
             raise FileNotFoundError(errno.ENOENT, "it was replaced")
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        files.write_all(descriptor, data)
     finally:
         os.close(descriptor)
 

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import re
-import uuid
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
+from quarterdeck import files
 from quarterdeck.checkpointing import classes, hyperparameters
 from quarterdeck.checkpointing.errors import DamagedCheckpoint, UntrustedCheckpoint
 from quarterdeck.errors import UsageError
@@ -51,12 +49,11 @@ def write(path: Path, module: Any, value: Any, optimizer: Any) -> None:
     )
     flat = {MODULE: module, **plain, OPTIMIZER: optimizer}
     flat = {key: item for key, item in flat.items() if item is not None or key in plain}
-    with _replacing(path) as tmp:
-        with tmp.open("xb") as file:
-            torch.save(flat, file)
-        _check_loadable(tmp)
+    with files.atomic_write(path.parent, path.name, synced=True, mode=0o666) as file:
+        torch.save(flat, file)
+        _check_loadable(file)
         if value is not None and hyperparameters.encode(plain) != encoded:
-            _append(tmp, json.dumps(encoded))
+            _append(file, json.dumps(encoded))
 
 
 def read(path: Path, trust: bool, map_location: Any) -> dict[str, Any]:
@@ -122,41 +119,22 @@ def _refusal(path: Path, error: Exception) -> Exception:
     return DamagedCheckpoint(f"{path} is not a whole checkpoint file: {said[0]}")
 
 
-def _check_loadable(path: Path) -> None:
+def _check_loadable(file: BinaryIO) -> None:
     """Of the states: a module may keep anything under `get_extra_state`."""
     import torch
 
-    needs = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    file.seek(0)
+    needs = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     if needs:
         hint = "Keep tensors and plain values in get_extra_state() and in the optimizer's state."
         raise UsageError(f"The state holds {', '.join(sorted(needs))}, which would not load again.", hint)
 
 
-def _append(path: Path, text: str) -> None:
+def _append(file: BinaryIO, text: str) -> None:
     """Beside torch's records, in their folder of the archive."""
-    with zipfile.ZipFile(path, "a") as archive:
+    with zipfile.ZipFile(file, "a") as archive:
         folder = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{folder}/{_RECORD}", text)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    tmp = path.with_name(f".{path.name}.qd-tmp-{uuid.uuid4().hex}")
-    try:
-        yield tmp
-        _sync(tmp)
-        os.replace(tmp, path)
-        _sync(path.parent)
-    finally:
-        tmp.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- values as any reader of the file sees them

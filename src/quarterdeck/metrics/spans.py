@@ -16,9 +16,9 @@ import msgspec
 from quarterdeck import files
 from quarterdeck.context import LOCAL, Context, current
 from quarterdeck.public import public
-from quarterdeck.store.append_file import Appender
 from quarterdeck.store.layout import SPANS
 from quarterdeck.store.paths import keep_out_of_git
+from quarterdeck.store.records import LINES, RecordWriter
 from quarterdeck.store.spans import Span
 
 __all__ = ["SpanFile", "span"]
@@ -35,7 +35,7 @@ class SpanFile:
     def __init__(self, context: Context) -> None:
         self.path = context.run_dir / SPANS.name(context.attempt, context.rank)
         self._local = context.run_id == LOCAL
-        self._appender = Appender(self.path)
+        self._records = RecordWriter(self.path, LINES)
         self._made = False
 
     def __enter__(self) -> Self:
@@ -47,12 +47,12 @@ class SpanFile:
     def write(self, span: Span) -> None:
         try:
             self._make_folder()
-            self._appender.line(msgspec.json.encode(span))
+            self._records.append(msgspec.json.encode(span))
         except OSError:
             pass
 
     def close(self) -> None:
-        self._appender.close()
+        self._records.close()
 
     def _make_folder(self) -> None:
         if not self._made:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quarterdeck import files
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.messages import Anything
 from quarterdeck.protocol.parts import Message
@@ -57,9 +58,7 @@ def close_all(handles: Sequence[int]) -> None:
 
 def _blob_of(raw: bytes) -> Blob:
     blob = Blob.new()
-    view = memoryview(raw)
-    while view:
-        view = view[os.write(blob.fileno(), view) :]
+    files.write_all(blob.fileno(), raw)
     return blob
 
 

@@ -26,7 +26,6 @@ from typing import Any, BinaryIO
 from quarterdeck import files
 from quarterdeck.public import public
 
-_TMP = ".qd-tmp-"
 _NAMELESS = "_dst_cp"  # the file that `write` makes, as in Flyte
 
 
@@ -175,23 +174,14 @@ class FolderCheckpoint:
     def _put(self, name: str, fill: Callable[[BinaryIO], Any]) -> None:
         with self._alone():
             files.make_folder(self._dest.parent, self._dest.name)
-            tmp = self._dest / f"{_TMP}{uuid.uuid4().hex}"
-            try:
-                created = files.create(self._dest, tmp.name, flags=os.O_RDWR | os.O_EXCL)
-                with open(created, "wb") as file:
-                    fill(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(tmp, self._dest / name)
-            finally:
-                tmp.unlink(missing_ok=True)
-            _sync(self._dest)
+            with files.atomic_write(self._dest, name, synced=True) as file:
+                fill(file)
 
     def _put_folder(self, path: Path) -> None:
         if self._dest != path.resolve() and self._dest.is_relative_to(path.resolve()):
             raise ValueError(f"{path} contains the folder that it would be saved to, {self._dest}.")
         with self._alone():
-            tmp = self._dest.with_name(f".{self._dest.name}{_TMP}{uuid.uuid4().hex}")
+            tmp = self._dest.with_name(f".{self._dest.name}{files.UNFINISHED}{uuid.uuid4().hex}")
             try:
                 _copy(path, tmp)
                 if self._dest.is_dir():
@@ -207,7 +197,7 @@ class FolderCheckpoint:
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(self._dest, aside)
         os.rename(tmp, self._dest)
-        _sync(self._dest.parent)
+        files.sync(self._dest.parent)
         shutil.rmtree(aside, ignore_errors=True)
 
     @contextmanager
@@ -258,7 +248,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_TMP))
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(files.UNFINISHED))
 
 
 def _reads_bytes(file: Any) -> bool:
@@ -277,7 +267,7 @@ def _drain(source: BinaryIO, target: BinaryIO) -> None:
 
 def _copy(source: Path, target: Path, copy_file: Callable[..., Any] = shutil.copy2) -> None:
     if source.is_dir():
-        ignore = shutil.ignore_patterns(f"{_TMP}*")
+        ignore = shutil.ignore_patterns(f"{files.UNFINISHED}*")
         shutil.copytree(source, target, dirs_exist_ok=True, copy_function=copy_file, ignore=ignore)
     else:
         copy_file(source, target)
@@ -293,18 +283,10 @@ def _link_unless_there(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _sync(path: str | Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _sync_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for path in (*(os.path.join(root, name) for name in names), root):
-            _sync(path)
+            files.sync(path)
 
 
 def _flock(fd: int, operation: int) -> None:

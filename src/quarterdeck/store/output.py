@@ -14,17 +14,18 @@ from __future__ import annotations
 import codecs
 import os
 import struct
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from quarterdeck import files
-from quarterdeck.store.append_file import Appender
 from quarterdeck.store.layout import OUTPUT, log_name, rank_of_log
+from quarterdeck.store.records import Framing, RecordReader, RecordWriter
 
 Stream = Literal["stdout", "stderr", "result"]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "result")
 _RECORD = struct.Struct("<qIHBB")
+_FRAMING = Framing(_RECORD.size)
 _LONGEST = (1 << 32) - 1
 _WHOLE_BYTES = 4 << 20
 """An index up to this size is read from its beginning."""
@@ -39,12 +40,12 @@ _OPEN_LOGS = 256
 
 
 class OutputIndex:
-    """The writer. `wrote` raises OSError as an Appender does; nothing is lost by that but the time of a
+    """The writer. `wrote` raises OSError as a RecordWriter does; nothing is lost by that but the time of a
     piece of text.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = Appender(folder / OUTPUT)
+        self._file = RecordWriter(folder / OUTPUT, _FRAMING)
         self._waiting: dict[int, int] = {}
 
     def wrote(self, rank: int, kind: str, time_unix_ns: int, size_bytes: int) -> None:
@@ -54,9 +55,7 @@ class OutputIndex:
             return
         self._waiting[rank] = size_bytes
         stream = _STREAMS.index(kind) if kind in _STREAMS else 0
-        record = _RECORD.pack(time_unix_ns, min(size_bytes, _LONGEST), rank, stream, 0)
-        torn = self._file.size_bytes % _RECORD.size
-        self._file.text(b"\xff" * (_RECORD.size - torn) + record if torn else record)
+        self._file.append(_RECORD.pack(time_unix_ns, min(size_bytes, _LONGEST), rank, stream, 0))
         self._waiting[rank] = 0
 
     def close(self) -> None:
@@ -82,8 +81,8 @@ class OutputReader:
     def __init__(self, folder: Path, tail_bytes: int = _TAIL_BYTES) -> None:
         self._folder = folder
         self._tail_bytes = tail_bytes
-        self._offset = -1
-        """Of the next record; -1: not begun."""
+        self._index = RecordReader(folder, OUTPUT, _FRAMING)
+        self._begun = False
         self._places: dict[int, int] = {}
         """Of the next byte in a rank's log."""
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
@@ -92,27 +91,24 @@ class OutputReader:
     def read(self, over: bool = False) -> list[Piece]:
         """`over`: nobody writes any more; then also text that no record speaks of, with time 0."""
         found: list[Piece] = []
-        try:
-            index = files.open_file(self._folder, OUTPUT)
-            try:
-                self._begin(index)
-                found = self._new(index)
-            finally:
-                os.close(index)
-        except OSError:
-            pass
+        with suppress(OSError):
+            if not self._begun:
+                self._begin()
+            found = self._new()
         if over:
             found += self._rest()
         return found
 
     # ---- where to begin
 
-    def _begin(self, index: int) -> None:
+    def _begin(self) -> None:
         """At the first record, or at the one from which on the logs have the last `tail_bytes`."""
-        if self._offset >= 0:
-            return
+        with open(files.open_file(self._folder, OUTPUT), "rb", buffering=0) as file:
+            self._begun = True
+            self._find_tail(file.fileno())
+
+    def _find_tail(self, index: int) -> None:
         end = os.fstat(index).st_size // _RECORD.size * _RECORD.size
-        self._offset = 0
         if end <= _WHOLE_BYTES and sum(self._log_sizes().values()) <= self._tail_bytes:
             return
         after: dict[int, int] = {}
@@ -126,18 +122,19 @@ class OutputReader:
                 total += length * (mark == 0)
         if place == 0:
             return
-        self._offset = place
+        self._index.offset = place
         self._places = {rank: max(0, size - after.get(rank, 0)) for rank, size in self._log_sizes().items()}
         self.skipped_bytes = sum(self._places.values())
 
     # ---- what is new
 
-    def _new(self, index: int) -> list[Piece]:
+    def _new(self) -> list[Piece]:
         found: list[Piece] = []
         logs = _Logs(self._folder, self._places)
         taken = 0
         try:
-            for time_ns, length, rank, stream, mark in self._records(index):
+            for record in self._index.new():
+                time_ns, length, rank, stream, mark = _RECORD.unpack(record)
                 if mark or stream >= len(_STREAMS):
                     continue
                 if taken and taken + length > _AT_ONCE_BYTES:
@@ -157,16 +154,6 @@ class OutputReader:
             self.skipped_bytes += left_out
             log.skip(left_out)
         return log.take(length - left_out)
-
-    def _records(self, index: int) -> Iterator[tuple[int, int, int, int, int]]:
-        """One after which it is not asked for more comes again."""
-        while data := os.pread(index, _BLOCK_BYTES, self._offset):
-            whole = len(data) // _RECORD.size * _RECORD.size
-            if not whole:
-                return
-            for record in _RECORD.iter_unpack(data[:whole]):
-                yield record
-                self._offset += _RECORD.size
 
     def _text(self, rank: int, data: bytes) -> str:
         if rank not in self._decoders:

@@ -26,7 +26,7 @@ from quarterdeck.store.format import (
     read_header,
 )
 from quarterdeck.store.layout import EVENTS, RESULT, log_name
-from quarterdeck.store.lines import Lines, TooLong
+from quarterdeck.store.records import LINES, RecordReader, TooLong
 from quarterdeck.store.state import Timeline
 
 __all__ = ["NotARun", "StoredRun", "delete", "folder_bytes", "list_runs"]
@@ -52,7 +52,7 @@ class StoredRun:
         self.folder = folder
         self.header = header
         self._timeline = Timeline()
-        self._lines = Lines(folder, EVENTS)
+        self._lines = RecordReader(folder, EVENTS, LINES)
         self._lock = threading.Lock()
 
     @classmethod

@@ -7,7 +7,7 @@ Written by the coordinator (never unpickled there), read by the kernel. Little-e
     HMAC      32 bytes, SHA-256 with the user's key, over all of the above and the stream
     stream
     zeros     up to the next page
-    image     the memfd that the rank sent, as it was
+    image     the blob that the rank sent, as it was
 
 Only what is executed is authenticated: loading a pickle runs what it says. The buffers are the raw numbers of
 tensors and arrays; whoever changes them changes values and nothing else, and a hash over gigabytes would cost
@@ -21,12 +21,12 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from quarterdeck import files
 from quarterdeck.errors import QuarterdeckError
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.public import public
 from quarterdeck.store.key import key
 
@@ -67,10 +67,10 @@ Untrusted = UntrustedResult
 """Its name in results of 0.1.0."""
 
 
-def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], memfd: int | None) -> str:
+def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], blob: Blob | None) -> str:
     """Keep a result; returns "" or why it was not kept. The file is there as a whole or not at all.
 
-    May run in a thread. The memfd stays the caller's, its position is not used.
+    May run in a thread.
     """
     if any(min(span) < 0 for span in spans):
         return "its buffers lie nowhere"
@@ -78,15 +78,14 @@ def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], me
     if len(stream) + end > KEPT_BYTES:
         size, limit = -(-(len(stream) + end) // 1_000_000), KEPT_BYTES // 1_000_000
         return f"{size:,} MB is more than the {limit} MB that the store keeps per rank"
-    if end and (memfd is None or os.fstat(memfd).st_size < end):
+    if end and (blob is None or blob.size_bytes < end):
         return "its buffers did not arrive"
-    unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        _write(unfinished, _front(stream, spans), memfd, end)
-        os.replace(unfinished, path)
+        with files.atomic_write(path.parent, path.name) as file:
+            files.write_all(file.fileno(), _front(stream, spans))
+            if blob is not None:
+                _copy(blob.fileno(), file.fileno(), end)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         return error.strerror or str(error)
     return ""
 
@@ -111,7 +110,7 @@ def read_result(path: Path, trust: bool = False) -> tuple[bytes, list[memoryview
 
 
 def _front(stream: bytes, spans: Sequence[tuple[int, int]]) -> bytes:
-    """All before the image; ends at a page, so that the buffers keep the alignment they have in the memfd."""
+    """All before the image; ends at a page, so that the buffers keep the alignment they have in the blob."""
     size = _HEAD.size + _SPAN.size * len(spans) + _HMAC_BYTES + len(stream)
     start = -(-size // _PAGE) * _PAGE
     head = _HEAD.pack(_MAGIC, _VERSION, len(spans), len(stream), start)
@@ -121,18 +120,6 @@ def _front(stream: bytes, spans: Sequence[tuple[int, int]]) -> bytes:
 
 def _sign(head: bytes, stream: bytes) -> bytes:
     return hmac.digest(key(), head + stream, "sha256")
-
-
-def _write(path: Path, front: bytes, memfd: int | None, end: int) -> None:
-    descriptor = files.create(path.parent, path.name)
-    try:
-        rest = memoryview(front)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if memfd is not None:
-            _copy(memfd, descriptor, end)
-    finally:
-        os.close(descriptor)
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -1,21 +1,18 @@
 """A file of slots of one size that are overwritten in place: what is true now, not what happened. Written by
 one process per file, read by any at any time: `vitals.bin`, `progress-attempt-A-rank-R.bin`.
 
-A slot is the length and the CRC-32 of its content, u32 little-endian each, the content, and whatever was
-there before. Length 0 is an empty slot. A reader that meets a slot in the middle of its change reads it
-again; one that a crash has torn is left out.
+A slot is a checked record (see `records`), and whatever was there before. Length 0 is an empty slot. A reader
+that meets a slot in the middle of its change reads it again; one that a crash has torn is left out.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 from quarterdeck import files
+from quarterdeck.store.records import CHECK_BYTES, checked, content_at
 
-_HEAD = struct.Struct("<II")
 _READS = 5
 _LIMIT_BYTES = 4 << 20
 
@@ -31,7 +28,7 @@ class Slots:
     @property
     def room_bytes(self) -> int:
         """The most that one slot takes."""
-        return self._slot_bytes - _HEAD.size
+        return self._slot_bytes - CHECK_BYTES
 
     def write(self, index: int, content: bytes) -> None:
         """One write. ValueError if it is too long; OSError."""
@@ -39,8 +36,7 @@ class Slots:
             raise ValueError(f"{len(content)} bytes do not fit into a slot of {self.room_bytes}")
         if self._descriptor < 0:
             self._descriptor = files.create(self._path.parent, self._path.name, flags=os.O_WRONLY)
-        record = _HEAD.pack(len(content), zlib.crc32(content)) + content
-        os.pwrite(self._descriptor, record, index * self._slot_bytes)
+        os.pwrite(self._descriptor, checked(content), index * self._slot_bytes)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -58,10 +54,10 @@ def read_slots(path: Path, slot_bytes: int) -> dict[int, bytes]:
     try:
         data = os.pread(descriptor, _LIMIT_BYTES, 0)
         for start in range(0, len(data), slot_bytes):
-            content = _content(data[start : start + slot_bytes])
+            content = content_at(data[start : start + slot_bytes])
             reads = 1
             while content is None and reads < _READS:
-                content = _content(os.pread(descriptor, slot_bytes, start))
+                content = content_at(os.pread(descriptor, slot_bytes, start))
                 reads += 1
             if content:
                 found[start // slot_bytes] = content
@@ -70,12 +66,3 @@ def read_slots(path: Path, slot_bytes: int) -> dict[int, bytes]:
     finally:
         os.close(descriptor)
     return found
-
-
-def _content(slot: bytes) -> bytes | None:
-    """None if it is torn."""
-    if len(slot) < _HEAD.size:
-        return None
-    length, crc = _HEAD.unpack_from(slot)
-    content = slot[_HEAD.size : _HEAD.size + length]
-    return content if len(content) == length and zlib.crc32(content) == crc else None

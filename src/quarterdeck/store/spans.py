@@ -16,7 +16,7 @@ import msgspec
 
 from quarterdeck.bounds import UnixNs
 from quarterdeck.store.layout import SPANS
-from quarterdeck.store.lines import Lines, TooLong
+from quarterdeck.store.records import LINES, RecordReader, TooLong
 
 _LINES = 200_000
 """Of a file; a rank keeps 10,000 spans of an attempt."""
@@ -39,7 +39,7 @@ def spans_in(path: Path) -> list[Span]:
     """In order of their starts. Damaged lines are left out; never raises OSError."""
     latest: dict[tuple[str, int, int], Span] = {}
     with suppress(OSError, TooLong):
-        for line in islice(Lines(path.parent, path.name).new(with_rest=True), _LINES):
+        for line in islice(RecordReader(path.parent, path.name, LINES).new(with_rest=True), _LINES):
             with suppress(msgspec.MsgspecError, ValueError, RecursionError):
                 span = msgspec.json.decode(line, type=Span)
                 latest[span.name, span.start_unix_ns, span.depth] = span

@@ -20,12 +20,12 @@ import msgspec
 
 from quarterdeck import files
 from quarterdeck.protocol.worker import Output
-from quarterdeck.store.append_file import Appender
 from quarterdeck.store.format import Event, RunHeader, encode
 from quarterdeck.store.layout import EVENTS, HEADER, RESULT, log_name
 from quarterdeck.store.output import OutputIndex
 from quarterdeck.store.owner import RunOwner
 from quarterdeck.store.paths import fallback, keep_out_of_git
+from quarterdeck.store.records import LINES, TEXT, Framing, RecordWriter
 
 _SLUG_CHARS = 60
 
@@ -51,7 +51,7 @@ class RunWriter:
         self._environ = environ
         self._tried = False
         self._complete = True
-        self._files: dict[str, Appender] = {}
+        self._files: dict[str, RecordWriter] = {}
         self._index: OutputIndex | None = None
 
     @property
@@ -87,10 +87,10 @@ class RunWriter:
         if not text:
             return
         self.open()
-        log = self._file(log_name(output.rank))
+        log = self._file(log_name(output.rank), TEXT)
         before = log.size_bytes
         try:
-            log.text(text.encode("utf-8", "replace"))
+            log.append(text.encode("utf-8", "replace"))
         except OSError as error:
             self._fail(error.strerror or str(error))
         with suppress(OSError):  # of no use without the logs, which are complete without it
@@ -102,7 +102,7 @@ class RunWriter:
         """When it returns, the event outlives this process (or `notice` says that it does not)."""
         self.open()
         try:
-            self._file(EVENTS).line(encode(event))
+            self._file(EVENTS, LINES).append(encode(event))
         except OSError as error:
             self._fail(error.strerror or str(error))
 
@@ -121,9 +121,9 @@ class RunWriter:
             self._index = OutputIndex(folder)
         return self._index
 
-    def _file(self, name: str) -> Appender:
+    def _file(self, name: str, framing: Framing) -> RecordWriter:
         if name not in self._files:
-            self._files[name] = Appender(self.folder / name)
+            self._files[name] = RecordWriter(self.folder / name, framing)
         return self._files[name]
 
     def _fail(self, reason: str) -> None:

@@ -22,6 +22,7 @@ from quarterdeck.checkpointing import saver, sharded
 from quarterdeck.checkpointing.checkpoint import Checkpoint, Checkpoints
 from quarterdeck.checkpointing.checksum_writer import Sink
 from quarterdeck.checkpointing.errors import DamagedCheckpoint, UntrustedCheckpoint
+from quarterdeck.checkpointing.readers import open_foreign
 from quarterdeck.checkpointing.save import Loaded, flush, load_checkpoint, save_checkpoint
 from quarterdeck.checkpointing.storage import place_of
 from quarterdeck.context import Context, working_for
@@ -487,6 +488,36 @@ def test_a_safetensors_file_that_lies_is_refused(tmp_path: Path, header: bytes) 
     path.write_bytes(b"\xff" * 20)
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(path)
+
+
+def test_a_safetensors_file_that_was_cut_or_has_grown_is_refused_by_its_name(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(3), "b": torch.ones(2, dtype=torch.int8)}, path)
+    whole = path.read_bytes()
+    for damaged in [whole[:length] for length in range(len(whole))] + [whole + b"\0"]:
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint, match=r"x\.safetensors is not a whole safetensors file"):
+            open_foreign(path)
+
+
+def test_of_a_large_tensor_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    path, size_bytes = tmp_path / "x.safetensors", 1 << 30
+    header = b'{"x": {"dtype": "F32", "shape": [%d], "data_offsets": [0, %d]}}' % (
+        size_bytes // 4,
+        size_bytes,
+    )
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + size_bytes)
+    before_bytes = _resident_bytes()
+    found = open_foreign(path).tensors["x"].read((1 << 20,), (4,))
+    assert found.tolist() == [0.0] * 4
+    assert _resident_bytes() - before_bytes < size_bytes // 8
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # ---- files of other makes

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from quarterdeck import files
 from quarterdeck.store import folder_checkpoint as checkpoint
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 
@@ -280,7 +281,7 @@ def _die_saving(dest: Path, folder: Path, dies_at: str) -> None:
         os.link = die
     os.rename = dying_rename  # type: ignore[assignment]
     if dies_at == "removal":
-        checkpoint._sync = lambda path: die() if path == dest.parent else None
+        files.sync = lambda path: die() if path == dest.parent else None
     FolderCheckpoint(dest).save(folder)
 
 

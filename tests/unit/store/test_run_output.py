@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from quarterdeck.protocol.worker import Output
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.output import OutputReader, Piece
 from quarterdeck.store.writer import RunWriter
+from support.full_disk import files_up_to
 
 
 def recorder(home: Path) -> RunWriter:
@@ -108,14 +108,10 @@ def test_the_index_says_nothing_wrong_after_the_disk_was_full(tmp_path: Path) ->
     """For a while writes fail in the middle, of the log and of the index; what comes later is right again."""
     run = recorder(tmp_path)
     run.write(out(0, "first\n"))
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20, old[1]))
-    try:
+    with files_up_to(20):
         for _ in range(3):
             run.write(out(0, "0123456789\n"))
             run.write(out(1, "x\n"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert "incomplete" in run.notice
     run.write(out(0, "later\n"))
     run.write(out(1, "last\n", "stderr"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.store import key as key_module
 from quarterdeck.store.results import KEPT_BYTES, UntrustedResult, read_result, write_result
 from quarterdeck.transfer.shared_buffers import pack
@@ -35,10 +36,9 @@ def path(tmp_path: Path) -> Path:
 
 def _write(path: Path, *buffers: bytes, stream: bytes = STREAM) -> None:
     blob, spans = pack(memoryview(buffer) for buffer in buffers)
-    memfd = blob.fileno() if blob is not None else None
-    if memfd is not None:
-        os.lseek(memfd, 0, os.SEEK_END)
-    assert write_result(path, stream, spans, memfd) == ""
+    if blob is not None:
+        os.lseek(blob.fileno(), 0, os.SEEK_END)
+    assert write_result(path, stream, spans, blob) == ""
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_round_trip(path: Path, sizes: list[int], stream: bytes) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_without_a_memfd(path: Path) -> None:
+def test_without_a_blob(path: Path) -> None:
     assert write_result(path, STREAM, [], None) == ""
     assert read_result(path) == (STREAM, [])
 
@@ -78,24 +78,22 @@ def test_the_buffers_outlive_the_file(path: Path) -> None:
 
 
 def test_too_large_is_said_and_leaves_nothing(path: Path) -> None:
-    memfd = os.memfd_create("test")
-    os.ftruncate(memfd, 210_000_000)
-    reason = write_result(path, b"", [(0, 210_000_000)], memfd)
+    blob = Blob.new()
+    os.ftruncate(blob.fileno(), 210_000_000)
+    reason = write_result(path, b"", [(0, 210_000_000)], blob)
     assert reason == "210 MB is more than the 64 MB that the store keeps per rank"
     just = KEPT_BYTES - len(STREAM)
-    assert write_result(path, STREAM, [(0, just + 1)], memfd).startswith("65 MB is more than the 64 MB")
+    assert write_result(path, STREAM, [(0, just + 1)], blob).startswith("65 MB is more than the 64 MB")
     assert os.listdir(path.parent) == []
-    assert write_result(path, STREAM, [(0, just)], memfd) == ""
-    os.close(memfd)
+    assert write_result(path, STREAM, [(0, just)], blob) == ""
 
 
 def test_what_cannot_be_written_is_said(path: Path, tmp_path: Path) -> None:
     assert write_result(tmp_path / "absent" / "x.result", STREAM, [], None) == "No such file or directory"
     assert write_result(path, STREAM, [(0, 1)], None) == "its buffers did not arrive"
-    memfd = os.memfd_create("test")
-    assert write_result(path, STREAM, [(0, 1)], memfd) == "its buffers did not arrive"
-    assert write_result(path, STREAM, [(-1, 1)], memfd) == "its buffers lie nowhere"
-    os.close(memfd)
+    blob = Blob.new()
+    assert write_result(path, STREAM, [(0, 1)], blob) == "its buffers did not arrive"
+    assert write_result(path, STREAM, [(-1, 1)], blob) == "its buffers lie nowhere"
     full = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True)
     if full.returncode == 0:
         try:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,6 +19,7 @@ from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, RunOwn
 from quarterdeck.store.paths import fallback, home, homes
 from quarterdeck.store.reader import StoredRun, list_runs
 from quarterdeck.store.writer import RunWriter
+from support.full_disk import files_up_to
 
 CREATED = 1_760_000_000_123_000_000
 
@@ -33,19 +31,6 @@ def no_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     return place
-
-
-@contextmanager
-def files_up_to(limit: int) -> Iterator[int]:
-    """Writes beyond this size of a file are cut short, then fail: as on a full disk, but for real. Inside the
-    block only: the tests' own report may go to a file, too.
-    """
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
-    try:
-        yield limit
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def _state(number: int, state: str = "running", **fields: object) -> StateEvent:
