@@ -10,17 +10,15 @@ lose, so who waits for them may end that as well.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from itertools import combinations
 
-from quarterdeck.coordinator.exit_report import killed_outcome
 from quarterdeck.coordinator.group import GroupFailed, WorkerGroup
 from quarterdeck.coordinator.group_launcher import Launcher
-from quarterdeck.coordinator.placement import BadRequest, Placement, as_before, nproc
+from quarterdeck.coordinator.notices import of_death, of_imports, of_join, refuse_another
+from quarterdeck.coordinator.placement import BadRequest, Placement, as_before
 from quarterdeck.coordinator.queue import TurnQueue
 from quarterdeck.coordinator.record import KERNEL_ENDED, RunRecord
 from quarterdeck.coordinator.report import KernelGone
@@ -34,7 +32,7 @@ from quarterdeck.protocol.agent import ZygoteLost
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.kernel import Finished
 from quarterdeck.protocol.parts import GroupSpec, KernelContext
-from quarterdeck.protocol.worker import Joined, Outcome, Output, RunCell
+from quarterdeck.protocol.worker import Outcome, Output, RunCell
 
 REPAIR = "repair"
 """Who has the turn when nobody called."""
@@ -112,7 +110,7 @@ class Session:
         if self.group is not None:
             if spec.backend is not None:
                 self.refuse_impossible(spec)
-            self._check_same(self.group.placement, spec)
+            refuse_another(self.name, self.group, spec)
             return False
         await self._start(spec)
         return True
@@ -153,27 +151,6 @@ class Session:
             await self._replay_setup(self.workers())
         finally:
             self.state = "idle" if self.group is not None else "none"
-
-    def _check_same(self, placement: Placement, spec: GroupSpec) -> None:
-        for option, asked, has in (
-            ("-n", nproc(spec, placement.nodes), placement.nproc_per_node),
-            ("--start-method", spec.start_method, placement.start_method),
-            ("--backend", spec.backend, placement.backend),
-        ):
-            if asked is not None and str(asked) != str(has) and str(asked) not in str(has).split(":"):
-                raise BadRequest(self._differs(option, str(asked), str(has)))
-
-    def _differs(self, option: str, asked: str, has: str) -> str:
-        names = sorted({name for worker in self.workers() for name in worker.names})
-        lost = ""
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            lost = f", which loses their variables ({', '.join(names[:5])}{more})"
-        named = "" if self.name == "default" else f" --session {self.name}"
-        return (
-            f"The session's workers run with `{option} {has}`, this asks for {asked}. Leave `{option}` out "
-            f"to use them, or start anew with `%workers restart{named} {option} {asked}`{lost}."
-        )
 
     def workers(self) -> list[Worker]:
         return self.group.workers if self.group is not None else []
@@ -216,7 +193,7 @@ class Session:
         finally:
             self.run = None
             self.state = "idle"
-        self._notices += half_imported(finished.outcomes)
+        self._notices += of_imports(finished.outcomes)
         if cell.setup and finished.root_cause is None and not finished.stopped:
             ranks = frozenset(outcome.rank for outcome in finished.outcomes)
             self.setup_cells.keep(cell, blob, None if len(ranks) == len(self.workers()) else ranks)
@@ -259,7 +236,7 @@ class Session:
                 return False
             await self._give_up(failure)
             return True
-        self._report(joined)
+        self._notices += of_join(joined)
         if replaced:
             await self._replay_setup([worker for worker in self.workers() if worker.rank in replaced])
         return True
@@ -289,16 +266,6 @@ class Session:
             await group.kill(why)
         finally:
             self._stopping = False
-
-    def _report(self, joined: Sequence[Joined]) -> None:
-        not_revived = sorted({text for answer in joined for text in answer.not_revived})
-        self._notices.extend(f"Not usable after the fault: {text}." for text in not_revived)
-        if _differ([set(answer.checksums) for answer in joined]):
-            self._notices.append(
-                "The weights of a DistributedDataParallel module differ between ranks: they stopped on "
-                "different sides of an optimizer step. Load a checkpoint, or send rank 0's weights: "
-                "`for p in model.parameters(): dist.broadcast(p.data, 0)`."
-            )
 
     async def _replay_setup(self, workers: Sequence[Worker]) -> None:
         """On workers that have nothing yet: replaced ones, or all of a new group."""
@@ -338,20 +305,12 @@ class Session:
         assert worker.exited is not None
         if worker.exited.pid and (worker.names or not worker.ended_by):
             # without a pid it died with the zygote, and there is nothing to replace it from
-            self._notices.append(self.death_words(worker))
+            self._notices.append(of_death(worker))
         if self.state != "idle":
             return  # what goes on now mends it at its end
         task = asyncio.get_running_loop().create_task(self._mend_idle())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    def death_words(self, worker: Worker, when: str = "while it ran no cell") -> str:
-        """A sentence."""
-        assert worker.exited is not None
-        outcome = killed_outcome(worker, worker.exited, time.time_ns())
-        lost = f"; it has lost {', '.join(outcome.lost)}" if outcome.lost else ""
-        when = f", {when}," if not worker.ended_by else ","
-        return f"rank {worker.rank} {outcome.evalue}{when} and was replaced{lost}."
 
     async def _mend_idle(self) -> None:
         async with self.turn(REPAIR):
@@ -365,20 +324,3 @@ class Session:
             self.record.state("stopped", 0, KERNEL_ENDED)
         if self.group is not None:
             await self.group.kill("ended with its kernel")
-
-
-def _differ(modules: Sequence[set[str]]) -> bool:
-    """Whether some rank has a module in another state than another. One that has a module more does not
-    count: what nobody uses any more is there until the collector comes, or a function held that has failed.
-    """
-    return any(one - other and other - one for one, other in combinations(modules, 2))
-
-
-def half_imported(outcomes: Sequence[Outcome]) -> list[str]:
-    """What the next cell is told after an interrupt that did not wait."""
-    return [
-        f"rank {one.rank} was stopped in the middle of `import {module}`, which may fail from now on. "
-        "`%workers restart` cures it, and loses the variables."
-        for one in outcomes
-        for module in dict.fromkeys(one.cut_imports)
-    ]

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.coordinator.notices import of_death
 from quarterdeck.coordinator.placement import BadRequest
 from quarterdeck.coordinator.record import RunRecord
 from quarterdeck.coordinator.report import RunReport
@@ -111,7 +112,7 @@ class TurnCall:
 
     def _deaths(self) -> str:
         dead = [worker for worker in self._workers if not worker.alive]
-        words = [self._session.death_words(worker, f"in `{self._title}`") for worker in dead]
+        words = [of_death(worker, f"in `{self._title}`") for worker in dead]
         return "\n".join([*words, "The next cell works."])
 
     # ---- a cell
