@@ -113,7 +113,7 @@ _CHOICE = re.compile(r'.*\? ?"([^"]*)" ?: ?"([^"]*)"', re.DOTALL)
 
 
 def typescript_texts(source: str) -> Iterator[str]:
-    """All texts that are not in a comment. It is no parser: it sees a template in a template, and no deeper."""
+    """All texts that are not in a comment. This is a scan: it sees templates in templates, and not deeper."""
     for token in _TOKEN.finditer(source):
         if token["text"] is not None:
             yield token["text"]

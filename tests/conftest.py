@@ -51,7 +51,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """Of an S3 server of our own."""
+    """A bucket of an S3 server of our own."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -55,7 +55,7 @@ def charts(view: Locator) -> Locator:
 
 
 def last_step(view: Locator) -> int:
-    """Of rank 0, in the table of ranks; -1 while there is none."""
+    """The last step of rank 0 in the table of ranks; -1 while there is none."""
     texts = view.locator("tbody tr").first.locator("td").all_inner_texts()
     step = texts[1].replace(",", "") if len(texts) > 1 else ""
     return int(step) if step else -1

@@ -46,7 +46,7 @@ def nothing_runs_on(notebook: Notebook) -> Iterator[None]:
 
 
 def number(notebook: Notebook) -> int:
-    """Of the cell that ran last, before this question."""
+    """The number of the cell that ran last, before this question."""
     return int(notebook.ok("print(len(In) - 2)").text)
 
 

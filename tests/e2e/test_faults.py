@@ -373,10 +373,13 @@ def doctor_pid(notebook: Notebook, process: str) -> int:
 
 def test_when_the_coordinator_is_killed_between_cells_the_next_cell_says_so(notebook: Notebook) -> None:
     workers = notebook.worker_pids()
-    kill_and_wait(doctor_pid(notebook, "coordinator"))
+    kill_and_wait(doctor_pid(notebook, "background process"))
     assert eventually(lambda: all(map(is_gone, workers)), within_s=1)
     ran = prepare(notebook)
-    assert re.search(r"The coordinator \(pid \d+\) was killed by SIGKILL: all workers .* are lost", ran.text)
+    assert re.search(
+        r"quarterdeck's background process \(pid \d+\) was killed by SIGKILL: all workers .* are lost",
+        ran.text,
+    )
     the_next_cell_works(notebook)
 
 
@@ -411,7 +414,10 @@ def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(noteboo
     the_next_cell_works(notebook)
 
 
-OURS = {"coordinator": "The coordinator", "forked from": "the process that workers are forked from"}
+OURS = {
+    "background process": "quarterdeck's background process",
+    "forked from": "the process that workers are forked from",
+}
 
 
 @pytest.mark.parametrize("process", OURS)

@@ -376,10 +376,10 @@ def test_a_coordinator_that_does_not_answer_is_named_and_replaced(hooked: Notebo
     pid = coordinator_pid(hooked)
     os.kill(pid, signal.SIGSTOP)
     ran = hooked.fails("%workers status", deadline_s=20)
-    assert f"The coordinator (pid {pid}) has not answered for 3 s" in ran.traceback
+    assert f"quarterdeck's background process (pid {pid}) has not answered for 3 s" in ran.traceback
     assert "`%workers restart` replaces it" in ran.traceback
     cell = hooked.start(SUM)
-    hooked.until(f"The coordinator (pid {pid}) has not answered for 3 s", deadline_s=20)
+    hooked.until(f"quarterdeck's background process (pid {pid}) has not answered for 3 s", deadline_s=20)
     hooked.interrupt()
     assert hooked.finish(cell).ename == "RunInterrupted"
     ran = hooked.ok(f"%workers {action}", deadline_s=30)
@@ -400,7 +400,10 @@ def test_a_coordinator_that_stops_answering_while_a_cell_runs_is_ended_by_anothe
     hooked.until("Interrupt again to end it", deadline_s=20)
     hooked.interrupt()
     ran = hooked.finish(cell, deadline_s=20)
-    assert f"The coordinator (pid {pid}) did not answer, and was ended by your interrupt" in ran.traceback
+    assert (
+        f"quarterdeck's background process (pid {pid}) did not answer, and was ended by your interrupt"
+        in ran.traceback
+    )
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def runs(notebook: Notebook) -> list[Path]:
 
 
 def folder(notebook: Notebook, name: str) -> Path:
-    """Of the run of that name, when it is there."""
+    """The folder of the run of that name, when it is there."""
     place = notebook.folder / ".quarterdeck" / "runs"
     return until(lambda: next(iter(place.glob(f"*-{name}")), None))
 

@@ -362,5 +362,5 @@ def test_a_background_cell_of_a_killed_coordinator_is_lost_and_told(tmp_path: Pa
         os.kill(int(notebook.ok("coordinator.current().process.pid").text), signal.SIGKILL)
         assert "was killed by SIGKILL" in notebook.shown(cell, "was killed by SIGKILL").text
         assert notebook.fails("run.result()").ename == "WorkersLost"
-        assert notebook.ok("run.status, run.reason").text == "('lost', 'its coordinator vanished')"
+        assert notebook.ok("run.status, run.reason").text == "('lost', 'its background process is gone')"
         assert notebook.ok("%%distributed\nworld_size").lines()[-1] == "[0\u20131] 2"

@@ -108,7 +108,7 @@ class Notebook:
         self.folder = folder
         self.deadline_s = deadline_s
         self.screen = _Screen()
-        """Of the cell that was started last."""
+        """The screen of the cell that was started last."""
         self._screens: dict[str, _Screen] = {}
         self._manager = KernelManager(kernel_name="python3")
         self._manager.start_kernel(cwd=str(folder), env={**os.environ, **(env or {})})
@@ -216,7 +216,7 @@ class Notebook:
         return {self.pid, *descendants(self.pid)}
 
     def worker_pids(self) -> list[int]:
-        """Of ranks 0, 1, ... as `%workers status` names them."""
+        """The pids of ranks 0, 1, ... as `%workers status` names them."""
         rows = [line.split() for line in self.ok("%workers status").lines()]
         return [int(row[3]) for row in rows if row and row[0].isdigit() and len(row) >= 7]
 

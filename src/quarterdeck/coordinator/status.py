@@ -101,7 +101,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
         "python": f"{sys.version.split()[0]} ({sys.executable})",
         "torch": f"{ready.torch_version}, imported in {ready.import_s:.1f} s" if ready else "being imported",
         "forked from": f"pid {zygote.pid}, {_zygote_words(zygote.level)}",
-        "coordinator": f"pid {os.getpid()}, no open port",
+        "background process": f"pid {os.getpid()}, no open port",
         "cores": str(core_count()),
         "GPUs": str(ready.gpus) if ready else "not counted yet",
         "session": _state_words(session),
@@ -111,7 +111,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
     }
     errors = last_errors()
     if errors:
-        facts["messages of our own processes"] = errors
+        facts["messages of quarterdeck's own processes"] = errors
     return Answer(text=_state_words(session), facts=facts)
 
 

@@ -30,7 +30,7 @@ from quarterdeck import files
 from quarterdeck.store.layout import deck_folder
 
 LIMIT_BYTES = 10_000_000
-"""Of all parts of a deck."""
+"""The most that all parts of a deck hold together."""
 SUFFIX = ".deck"
 
 _RECORD = struct.Struct("<2sBBII")
@@ -40,7 +40,7 @@ _NUMBER = re.compile(rb"[0-9]{1,15}")
 _SLUG_CHARS = 40
 _LABEL_BYTES = 1 << 20
 _READ_BYTES = 4 * LIMIT_BYTES
-"""Of a file: there is something around each part."""
+"""The most that is read of a file: there is something around each part."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Body:
 
 
 def place_of(attempt: int, rank: int) -> tuple[str, ...]:
-    """Of a rank's decks, in the run's folder."""
+    """The place of a rank's decks in the run's folder."""
     return deck_folder(attempt, rank)
 
 

@@ -103,7 +103,7 @@ class Options:
             (
                 self.background,
                 self.setup,
-                "A `--setup` cell has to be over before the next: no `--background`.",
+                "A `--setup` cell has to be over before the next: leave `--background` out.",
             ),
             (
                 self.restart,
@@ -133,7 +133,7 @@ class Option:
     """Field of `Options`; the keyword in Python."""
     flag: str
     metavar: str
-    """Of what stands after the flag; "" for a switch, which turns the field's default around."""
+    """A name for what stands after the flag; "" for a switch, which turns the field's default around."""
     says: str
     """What it does, for the magic's help and the README."""
     places: frozenset[Place]
@@ -324,7 +324,7 @@ TABLE = (
     ),
     Option(
         "background", "--background", "",
-        "leaves the notebook free once the cell has its turn, and gives a `Run`; the session's next cell "
+        "leaves the notebook free once the cell has begun, and gives a `Run`; the session's next cell "
         "waits for it",
         _CELLS,
     ),

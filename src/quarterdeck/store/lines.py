@@ -10,7 +10,7 @@ from quarterdeck import files
 
 LIMIT_BYTES = 256 << 20
 LIMIT_LINES = 1_000_000
-"""Of a file. A thousand attempts of 256 ranks write a quarter of either."""
+"""The most lines of a file. A thousand attempts of 256 ranks write a quarter of either limit."""
 _LINE_BYTES = 64 << 20
 """A longer one is passed over."""
 _BLOCK_BYTES = 4 << 20

@@ -32,9 +32,9 @@ _TAIL_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 20
 _BACK_BYTES = _RECORD.size << 10
 _MOST_BACK_BYTES = 16 << 20
-"""Of an index that is looked at for where to begin."""
+"""The most of an index that is looked at for where to begin."""
 _AT_ONCE_BYTES = 64 << 20
-"""Of text that one `read` takes; the next one goes on there."""
+"""The most text that one `read` takes; the next one goes on there."""
 _OPEN_LOGS = 256
 
 
@@ -83,9 +83,9 @@ class OutputReader:
         self._folder = folder
         self._tail_bytes = tail_bytes
         self._offset = -1
-        """Of the next record; -1: not begun."""
+        """Where the next record is; -1: not begun."""
         self._places: dict[int, int] = {}
-        """Of the next byte in a rank's log."""
+        """Where the next byte in a rank's log is."""
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
         self.skipped_bytes = 0
 
@@ -151,7 +151,7 @@ class OutputReader:
         return found
 
     def _piece(self, log: _Ahead, length: int) -> bytes:
-        """Of one that is longer than all that is taken at once, the end."""
+        """The piece itself, or its end if it is longer than all that is taken at once."""
         left_out = max(0, length - _AT_ONCE_BYTES)
         if left_out:
             self.skipped_bytes += left_out

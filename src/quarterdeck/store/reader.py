@@ -31,8 +31,8 @@ from quarterdeck.store.state import Timeline
 __all__ = ["NotARun", "StoredRun", "delete", "folder_bytes", "list_runs"]
 
 LOG_BYTES = 256 << 20
-"""Of a rank's log that is given at once; of a longer one its end."""
-_GONE = "its coordinator vanished"
+"""The most of a rank's log that is given at once; of a longer one it is the end."""
+_GONE = "its background process is gone"
 _LAST_LINES_BYTES = 64 << 10
 
 

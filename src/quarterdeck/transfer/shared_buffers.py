@@ -41,7 +41,9 @@ def map_buffers(descriptor: int, spans: Sequence[tuple[int, int]]) -> list[memor
         return []
     size = max(offset + length for offset, length in spans)
     if min(min(span) for span in spans) < 0 or size > os.fstat(descriptor).st_size:
-        raise ValueError(f"spans end at byte {size} of a memfd of {os.fstat(descriptor).st_size}")
+        raise ValueError(
+            f"what arrived has {os.fstat(descriptor).st_size} bytes, and values end at byte {size}"
+        )
     if size == 0:
         return [memoryview(bytearray()) for _ in spans]
     mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

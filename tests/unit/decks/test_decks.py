@@ -22,7 +22,7 @@ DEADLINE_S = 5
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    """Of rank 1 of a run that has its folder here."""
+    """The context of rank 1 of a run that has its folder here."""
     with working_for(Context(run_id="run", rank=1, world_size=2, run_dir=tmp_path / "run")) as made:
         yield made
 

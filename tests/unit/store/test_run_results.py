@@ -95,7 +95,7 @@ def test_what_cannot_be_written_is_said(path: Path, tmp_path: Path) -> None:
     assert write_result(path, STREAM, [(0, 1)], None) == "its buffers did not arrive"
     memfd = os.memfd_create("test")
     assert write_result(path, STREAM, [(0, 1)], memfd) == "its buffers did not arrive"
-    assert write_result(path, STREAM, [(-1, 1)], memfd) == "its buffers lie nowhere"
+    assert write_result(path, STREAM, [(-1, 1)], memfd) == "its buffers begin before their memory"
     os.close(memfd)
     full = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True)
     if full.returncode == 0:

@@ -15,7 +15,7 @@ from quarterdeck.views.checkpoints.messages import Group, Row
 from quarterdeck.views.sink import Bundle
 
 _ROWS = 40
-"""Of a group that is longer the newest so many."""
+"""The most rows of a group: of a longer one the newest are shown."""
 _GROUPS = 10
 _METRICS = 4
 _CHILD = ".jp-OutputArea-child"

@@ -44,7 +44,7 @@ _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
 def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     """The newest runs as a mime bundle; `total` is how many there are, chosen from so many."""
     if not runs:
-        text = f"No run matches, of {of:,}." if of else "No runs yet."
+        text = f"No run of {of:,} matches." if of else "No runs yet."
         return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]

@@ -115,7 +115,7 @@ def _ms(time_unix_ns: int) -> float | None:
 
 
 def _step(run: StoredRun, facts: RunFacts) -> int | None:
-    """Of the rank that failed first; else of the one that is farthest."""
+    """The step of the rank that failed first; else of the one that is farthest."""
     root = faults.root_of(run)
     if root is not None and (step := _step_of(root.rank, facts)) is not None:
         return step
