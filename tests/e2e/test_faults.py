@@ -355,7 +355,7 @@ def test_a_setup_cell_brings_along_what_it_refers_to(notebook: Notebook) -> None
     notebook.ok("%%distributed --setup\nprepared = total() * Scale.factor")
     kill_and_wait(notebook.worker_pids()[0])
     ran = notebook.ok("%%distributed\nprint(prepared, total())")
-    assert "new object" not in ran.text
+    assert "another object" not in ran.text
     assert [line.split("] ")[-1] for line in sorted(ran.lines()) if line.startswith("[")] == ["3 1", "6 2"]
     notebook.ok("%workers restart")
     prepare(notebook)

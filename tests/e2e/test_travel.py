@@ -122,7 +122,7 @@ def test_a_model_stays_the_workers_own_after_it_was_pulled(notebook: Notebook) -
     notebook.ok("%pull model")
     ran = notebook.ok(TRAIN)
     assert both(ran) == "10 losses, falling: True"
-    assert "new object" not in ran.text
+    assert "another object" not in ran.text
 
 
 def test_a_model_bound_anew_by_its_cell_travels_again_with_a_notice(notebook: Notebook) -> None:

@@ -95,7 +95,7 @@ class Answers:
         ]
 
     def _named(self, run_id: str) -> StoredRun | None:
-        """The run of that id, whose last part alone counts: it comes from a browser and must not lead away."""
+        """The run of that id, which a browser sends: only its last part counts, so it stays in the store."""
         for home in self._homes():
             try:
                 run = StoredRun.read(home / "runs" / Path(run_id).name)
