@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.notebook import Notebook, descendants, quarterdeck_processes
+from support.kernel import descendants
+from support.notebook import Notebook, quarterdeck_processes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.notebook import Notebook, descendants
+from support.kernel import descendants
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 
