@@ -17,10 +17,8 @@ from quarterdeck.agent.exit_report import OomCounter, killed_outcome
 from quarterdeck.agent.worker import Worker, WorkerDied
 from quarterdeck.present.words import ranks_in_words
 from quarterdeck.protocol.channel import close_fds
-from quarterdeck.protocol.messages import Finished, Outcome, Raise, Release
+from quarterdeck.protocol.messages import FINISH_GRACE_S, Finished, Outcome, Raise, Release
 
-FINISH_GRACE_S = 0.1
-"""After one rank failed, the others may end by themselves for this long: often they fail alike."""
 PYTHON_GRACE_S = 0.05
 """Python code gets KeyboardInterrupt within this; a rank that still runs is taken to be stuck in a
 collective.

@@ -407,7 +407,6 @@ class Joined(Message):
 
     incarnation: int
     error: str = ""
-    revived: int = 0
     not_revived: list[str] = []
     """Descriptions of objects that still hold the old group."""
     checksums: list[str] = []
@@ -455,7 +454,7 @@ class Outcome(Message):
     Attributes:
         rank: 0 up to the number of ranks - 1.
         state: "ok"; "error" (it raised); "interrupted"; "released" (it waited in a collective and was freed
-            because another rank failed); "killed" (the process is gone); "skipped".
+            because another rank failed); "killed" (the process is gone).
         time_unix_ns: when it ended, in ns since 1970.
         ename: class name of its exception; "" without one.
         evalue: text of its exception.
@@ -472,7 +471,7 @@ class Outcome(Message):
     """
 
     rank: Rank
-    state: Literal["ok", "error", "interrupted", "released", "killed", "skipped"]
+    state: Literal["ok", "error", "interrupted", "released", "killed"]
     """released: it waited in a collective and was freed because another rank failed; killed: the process is
     gone.
     """
@@ -561,6 +560,10 @@ class Release(Message):
     """Shut the sockets of the worker's own process groups, so that a rank stuck in a collective is freed."""
 
 
+FINISH_GRACE_S = 0.1
+"""After one rank failed, the others may end by themselves for this long: often they fail alike."""
+
+
 class Raise(Message):
     """Raise KeyboardInterrupt in the running cell."""
 
@@ -604,7 +607,6 @@ class ZygoteReady(Message):
     gpus: int
     torch_version: str
     import_s: float
-    tasks: int
 
 
 class Forked(Message):

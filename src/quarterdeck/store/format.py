@@ -98,7 +98,6 @@ class GroupEvent(_Event, tag="group"):
     backend: str
     device_type: str
     devices: list[str]
-    environment: dict[str, str] = {}
 
 
 class LoadEvent(_Event, tag="load"):

@@ -169,10 +169,6 @@ class StoredRun:
     def devices(self) -> list[str]:
         return self._timeline.group.devices if self._timeline.group else []
 
-    @property
-    def group_environment(self) -> dict[str, str]:
-        return self._timeline.group.environment if self._timeline.group else {}
-
     # ---- what came out
 
     def outcomes(self, attempt: int | None = None) -> list[Outcome]:

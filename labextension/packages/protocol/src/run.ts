@@ -18,7 +18,6 @@ export type RankState =
   | "interrupted"
   | "released"
   | "killed"
-  | "skipped"
   | "stopped"
   | "lost";
 

@@ -23,7 +23,6 @@ RankState = Literal[
     "interrupted",
     "released",
     "killed",
-    "skipped",
     "stopped",
     "lost",
 ]

@@ -27,7 +27,6 @@ _RANK_STATES: dict[str, RankState] = {
     "interrupted": "interrupted",
     "released": "released",
     "killed": "killed",
-    "skipped": "skipped",
 }
 _WITHOUT_OUTCOME: dict[str, RankState] = {
     "queued": "starting",
