@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,8 @@ def prepared(notebook: Notebook) -> None:
 
 
 def folder_of(notebook: Notebook, name: str) -> Path:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        found = sorted((notebook.folder / ".quarterdeck" / "runs").glob(f"*-{name}"))
-        if found:
-            return found[-1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    runs = notebook.folder / ".quarterdeck" / "runs"
+    return until(lambda: sorted(runs.glob(f"*-{name}")), DEADLINE_S)[-1]
 
 
 def until_kept(folder: Path, rank: int, name: str, html: str) -> None:
