@@ -14,8 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pinned constraints newest demo lab test test-slow test-versions check lint check-view view browser \
-	bench bench-peers clean
+.PHONY: help setup pinned constraints newest demo lab test test-slow test-versions check lint check-view view sentences \
+	browser bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -114,12 +114,13 @@ browser:
 
 check: lint check-view ## what CI checks, and pre-commit too: the two below
 
-lint: setup ## ruff, strict types, import layers, generated types (seconds)
+lint: setup ## ruff, strict types, import layers, generated files (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python labextension/make_protocol.py --check
+	$(BIN)/python docs/make_sentences.py --check
 
 check-view: $(NODE_STAMP) ## the browser's half: strict TypeScript, its tests, and that the built file is up to date
 	cd labextension && npm run --silent check && npm run --silent test
@@ -129,6 +130,9 @@ check-view: $(NODE_STAMP) ## the browser's half: strict TypeScript, its tests, a
 view: setup $(NODE_STAMP) ## build the browser's half of the run view
 	$(BIN)/python labextension/make_protocol.py
 	cd labextension && npm run --silent build
+
+sentences: setup ## write docs/sentences.md, all texts that users may meet, to be read through
+	$(BIN)/python docs/make_sentences.py
 
 $(NODE_STAMP): labextension/package-lock.json
 	cd labextension && npm ci --silent --no-fund --no-audit

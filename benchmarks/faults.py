@@ -7,7 +7,9 @@ import re
 import signal
 import time
 
-from benchmarks.notebook import Notebook, descendants, wait_for_ends
+from tests.support.kernel import descendants
+
+from benchmarks.notebook import Notebook, wait_for_ends
 from benchmarks.startup import ALL_REDUCE
 from benchmarks.table import Line, spread
 

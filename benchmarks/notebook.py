@@ -15,12 +15,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from tests.support.kernel import Kernel, ends, is_warm, worker_pids
 
 LIMIT_S = 60.0
 _TEXTS = ("stream", "display_data", "update_display_data", "execute_result", "error")
@@ -45,34 +43,25 @@ class Ran:
         return next(arrived_ns for arrived_ns, of_kind, _ in self.texts if of_kind == kind)
 
 
-class Notebook:
+class Notebook(Kernel):
     """A kernel in a folder of its own. With `ready=False` it is not waited for; cells may be sent."""
 
     def __init__(self, ready: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="quarterdeck-bench-"))
-        self._manager = KernelManager(kernel_name="python3")
-        env = {**os.environ, "IPYTHONDIR": str(self.folder / "ipython")}
-        self._manager.start_kernel(cwd=str(self.folder), env=env, stderr=subprocess.DEVNULL)
-        self._client: BlockingKernelClient = self._manager.client()
-        self._client.start_channels()
-        if ready:
-            self._client.wait_for_ready(timeout=LIMIT_S)
-
-    @property
-    def pid(self) -> int:
-        return int(self._manager.provisioner.pid)  # type: ignore[union-attr]
+        env = {"IPYTHONDIR": str(self.folder / "ipython")}
+        super().__init__(self.folder, env, ready=ready, stderr=subprocess.DEVNULL)
 
     def start(self, code: str) -> tuple[str, Ran]:
         """Send a cell; `finish` waits for it."""
         ran = Ran(time.time_ns())
-        return self._client.execute(code), ran
+        return self.client.execute(code), ran
 
     def finish(self, cell: tuple[str, Ran], limit_s: float = LIMIT_S) -> Ran:
         message_id, ran = cell
         end_s = time.monotonic() + limit_s
         while not self._take(message_id, ran, end_s):
             pass
-        ran.status = self.reply(message_id, end_s)
+        ran.status = self.reply(message_id, end_s) or _overdue(ran)
         ran.took_s = (time.time_ns() - ran.sent_ns) / 1e9
         return ran
 
@@ -83,42 +72,26 @@ class Notebook:
             raise RuntimeError(f"{ran.status} instead of {expect} from:\n{code}\n{ran.text}")
         return ran
 
-    def reply(self, message_id: str, end_s: float) -> str:
-        """The status in the reply to a cell."""
-        while True:
-            reply = self._client.get_shell_msg(timeout=max(0.01, end_s - time.monotonic()))
-            if reply["parent_header"].get("msg_id") == message_id:
-                return str(reply["content"]["status"])
-
-    def interrupt(self) -> None:
-        """The front end's stop button."""
-        self._manager.interrupt_kernel()
-
     def workers(self) -> list[int]:
         """Process ids of ranks 0, 1, ..."""
-        rows = [line.split() for line in self.run("%workers status").text.splitlines()]
-        return [int(row[3]) for row in rows if row and row[0].isdigit() and len(row) >= 7]
+        return worker_pids(self.run("%workers status").text)
 
     def wait_until_warm(self) -> None:
         """Until the zygote has imported all that it imports in the background."""
         end_s = time.monotonic() + LIMIT_S
-        while "importing" in (text := self.run("%workers doctor").text):
+        while not is_warm(text := self.run("%workers doctor").text):
             if time.monotonic() > end_s:
                 raise TimeoutError(text)
             time.sleep(0.2)
 
     def _take(self, message_id: str, ran: Ran, end_s: float) -> bool:
         """One message; whether it was the cell's last."""
-        try:
-            message = self._client.get_iopub_msg(timeout=max(0.01, end_s - time.monotonic()))
-        except Empty:
-            raise TimeoutError(f"the cell did not end; it showed:\n{ran.text}") from None
+        message = self.message(end_s) or _overdue(ran)
         arrived_ns = time.time_ns()
         kind, content = message["msg_type"], message["content"]
         if kind in _TEXTS:
             ran.texts.append((arrived_ns, kind, _plain(kind, content)))
-        ours = message["parent_header"].get("msg_id") == message_id
-        return bool(ours and kind == "status" and content["execution_state"] == "idle")
+        return ends(message, message_id)
 
     def __enter__(self) -> Self:
         return self
@@ -126,16 +99,17 @@ class Notebook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        started = {self.pid, *descendants(self.pid)} if self._manager.is_alive() else set()
-        self._client.stop_channels()
-        self._manager.shutdown_kernel(now=True)
-        self._manager.cleanup_resources()
-        self._manager.context.destroy(linger=0)
+        started = self.everything() if self.manager.is_alive() else set()
+        self.close(now=True)
         if left := wait_for_ends(started, 5.0)[1]:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
             print(f"    warning: {len(left)} processes had to be ended")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _overdue(ran: Ran) -> NoReturn:
+    raise TimeoutError(f"the cell did not end; it showed:\n{ran.text}")
 
 
 def _plain(kind: str, content: dict[str, Any]) -> str:
@@ -144,28 +118,6 @@ def _plain(kind: str, content: dict[str, Any]) -> str:
     if kind == "error":
         return "\n".join(content["traceback"])
     return str(content["data"].get("text/plain", ""))
-
-
-def descendants(pid: int) -> set[int]:
-    """Children, their children and so on."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            children.setdefault(_parent(name), []).append(int(name))
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        more = children.get(waiting.pop(), [])
-        found.update(more)
-        waiting += more
-    return found
-
-
-def _parent(pid: str) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
 
 
 def wait_for_ends(pids: Iterable[int], limit_s: float) -> tuple[float, set[int]]:

@@ -6,17 +6,16 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+from tests.support.kernel import Kernel as Connected
+from tests.support.kernel import ends
 
 from benchmarks.peers.drivers import Driver
-
-READY_LIMIT_S = 60.0
 
 
 @dataclass
@@ -46,10 +45,7 @@ class Kernel:
         )
 
     def __enter__(self) -> Self:
-        self._manager.start_kernel(cwd=str(self._folder), env=self._env)
-        self._client = self._manager.blocking_client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=READY_LIMIT_S)
+        self._kernel = Connected(self._folder, self._env, self._manager)
         if self.driver.updates_comm:
             self._open_comm(self.driver.updates_comm)
         return self
@@ -57,50 +53,39 @@ class Kernel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.stop_channels()
-        self._manager.shutdown_kernel(now=True)
+        self._kernel.close(now=True)
 
     def run(self, code: str, limit_s: float) -> Ran:
         ran = Ran(began_s=time.time())
-        return self._follow(ran, self._client.execute(code, store_history=True), limit_s)
+        return self._follow(ran, self._kernel.client.execute(code, store_history=True), limit_s)
 
     def interrupt(self) -> None:
-        self._manager.interrupt_kernel()
+        self._kernel.interrupt()
 
     def _follow(self, ran: Ran, msg_id: str, limit_s: float) -> Ran:
         end = time.monotonic() + limit_s
         while not self._take_output(ran, msg_id, end):
             if time.monotonic() >= end:
                 return ran
-        while (left := end - time.monotonic()) > 0 and ran.status is None:
-            self._take_reply(ran, msg_id, left)
+        ran.status = self._kernel.reply(msg_id, end)
         if ran.status is not None:
             ran.took_s = time.time() - ran.began_s
         return ran
 
     def _take_output(self, ran: Ran, msg_id: str, end: float) -> bool:
         """Take one message; whether it is the cell's last."""
-        try:
-            message = self._client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
-        except Empty:
+        message = self._kernel.message(end)
+        if message is None:
             return False
         kind, content = message["msg_type"], message["content"]
         if kind not in ("execute_input", "status"):
             ran.messages.append((time.time(), json.dumps(content, default=str)))
-        ours = message["parent_header"].get("msg_id") == msg_id
-        return bool(ours and kind == "status" and content["execution_state"] == "idle")
-
-    def _take_reply(self, ran: Ran, msg_id: str, limit_s: float) -> None:
-        try:
-            reply = self._client.get_shell_msg(timeout=limit_s)
-        except Empty:
-            return
-        if reply["parent_header"].get("msg_id") == msg_id:
-            ran.status = reply["content"]["status"]
+        return ends(message, msg_id)
 
     def _open_comm(self, target: str) -> None:
         content: dict[str, Any] = {"comm_id": uuid4().hex, "target_name": target, "data": {}}
-        self._client.shell_channel.send(self._client.session.msg("comm_open", content))
+        client = self._kernel.client
+        client.shell_channel.send(client.session.msg("comm_open", content))
 
 
 def _specs(driver: Driver, python: str, folder: Path) -> KernelSpecManager:
@@ -124,4 +109,4 @@ def _environment(python: str, folder: Path, more: dict[str, str]) -> dict[str, s
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    return {**os.environ, **own, **more}
+    return own | more

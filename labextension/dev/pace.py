@@ -54,7 +54,7 @@ STEADY = """seconds => new Promise(done => {
 
 
 def cpu_s() -> float:
-    """Of the browser: all of its processes."""
+    """CPU seconds that the browser has used, in all of its processes."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         if "chrom" in process.name():

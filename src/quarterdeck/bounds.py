@@ -21,7 +21,7 @@ Step = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 LoadedStep = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
 Real = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] | float
 Code = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
-"""Of an exit, or a signal."""
+"""The code of an exit, or of a signal."""
 
 RANK_DIGITS, ATTEMPT_DIGITS = "([0-9]{1,5})", "([0-9]{1,9})"
 """In names of files."""

@@ -43,7 +43,7 @@ class Decks(list["Deck"]):
         for deck in self:
             if deck.name == place:
                 return deck
-        raise KeyError(f"no deck {place!r}; there are {[deck.name for deck in self]}")
+        raise KeyError(f"there is no deck {place!r}; there are {[deck.name for deck in self]}")
 
 
 @public

@@ -25,9 +25,9 @@ from typing import Any
 from quarterdeck.public import public
 
 KEPT_CHARS = 1_000_000
-"""Of an exception's text."""
+"""The most that is kept of an exception's text."""
 SHOWN_CHARS = 64_000
-"""Of the same, in the notebook."""
+"""The most that the notebook shows of it."""
 
 
 NO_TEXT = "<exception str() failed>"

@@ -65,7 +65,7 @@ def read_end(folder: Folder, *names: str, limit_bytes: int) -> tuple[bytes, int]
 
 
 def status(folder: Folder, *names: str) -> os.stat_result:
-    """Of what is there itself, link or not. Raises OSError."""
+    """The status of what is there itself, link or not. Raises OSError."""
     with _entered(folder, names) as (parent, name):
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 

@@ -22,7 +22,7 @@ _TODAY = {
     "payload.travel": "transfer.identity",
     "worker.helper": "flyte.spawn_helper",
 }
-"""Of 0.1.0, and 0.1.1."""
+"""The names in 0.1.0, and 0.1.1."""
 _NAMES_TODAY = {("quarterdeck.client.call_options", "CallOptions"): "Options"}
 
 

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from support.browser import BrowserNotebook
+from support.waiting import until
 
 Open = Callable[..., BrowserNotebook]
 
@@ -55,7 +56,7 @@ def charts(view: Locator) -> Locator:
 
 
 def last_step(view: Locator) -> int:
-    """Of rank 0, in the table of ranks; -1 while there is none."""
+    """The last step of rank 0 in the table of ranks; -1 while there is none."""
     texts = view.locator("tbody tr").first.locator("td").all_inner_texts()
     step = texts[1].replace(",", "") if len(texts) > 1 else ""
     return int(step) if step else -1
@@ -78,13 +79,12 @@ def test_curves_grow_while_the_cell_runs(opened: Open, app: str) -> None:
     view = notebook.view(2)
     expect(charts(view)).to_have_count(2)
     expect(state(view)).to_have_text("Running")
-    steps = []
+    step = -1
     for _ in range(3):
         expect(view.locator(".qd-title")).to_have_text("digits")
-        time.sleep(0.8)
-        steps.append(last_step(view))
+        until(lambda before=step: last_step(view) > before)
+        step = last_step(view)
     assert notebook.busy(), "the cell was over before it could be watched"
-    assert 0 <= steps[0] < steps[1] < steps[2]
     notebook.finish()
     expect(state(view)).to_have_text("Succeeded")
     expect(charts(view).first).to_contain_text("train/loss")
@@ -100,7 +100,7 @@ def test_the_stop_button_stops_a_running_cell_at_once(opened: Open, app: str) ->
     notebook.start(2)
     stop = notebook.view(2).get_by_role("button", name="Stop")
     stop.wait_for()
-    time.sleep(0.5)
+    until(lambda: last_step(notebook.view(2)) > 0)
     began = time.monotonic()
     stop.click()
     notebook.finish()
@@ -118,7 +118,7 @@ def test_a_reloaded_page_has_every_point(opened: Open) -> None:
     notebook.run(1)
     notebook.start(2)
     notebook.view(2).wait_for()
-    time.sleep(1)
+    until(lambda: last_step(notebook.view(2)) > 5)
     notebook.save()
     notebook.open()
     view = notebook.view(2)
@@ -310,11 +310,12 @@ def test_a_saved_notebook_shows_the_run_without_its_kernel(opened: Open) -> None
     notebook.run(1)
     notebook.start(2)
     expect(charts(notebook.view(2))).to_have_count(2)
-    time.sleep(4)  # the first picture comes after 2 s
-    saved = notebook.save()
-    assert "widgets" not in saved["metadata"]
-    mimes = {mime for output in saved["cells"][2]["outputs"] for mime in output.get("data", {})}
-    assert {"image/png", "text/html"} <= mimes
+
+    def kept() -> set[str]:
+        return {mime for output in notebook.save()["cells"][2]["outputs"] for mime in output.get("data", {})}
+
+    until(lambda: {"image/png", "text/html"} <= kept())
+    assert "widgets" not in notebook.save()["metadata"]
     os.kill(notebook.server.kernel_pid(), signal.SIGKILL)
     notebook.server.end_kernels()
     notebook.open()

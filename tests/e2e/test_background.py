@@ -11,6 +11,7 @@ import pytest
 
 from conftest import fresh_notebook
 from support.notebook import Notebook, Ran
+from support.waiting import until
 
 BOTH = "[0\u20131]"
 GO = "import os, time\nwhile not os.path.exists({flag!r}): time.sleep(0.01)\n"
@@ -46,7 +47,7 @@ def nothing_runs_on(notebook: Notebook) -> Iterator[None]:
 
 
 def number(notebook: Notebook) -> int:
-    """Of the cell that ran last, before this question."""
+    """The number of the cell that ran last, before this question."""
     return int(notebook.ok("print(len(In) - 2)").text)
 
 
@@ -325,10 +326,8 @@ def test_a_failing_call_is_shown_once(notebook: Notebook) -> None:
 
 def settled(notebook: Notebook) -> tuple[dict[int, int], int]:
     """Descriptors of kernel, coordinator and zygote, once no worker is left; and the kernel's threads."""
-    deadline = time.monotonic() + 20
-    while len(pids := notebook.everything()) > 3:
-        assert time.monotonic() < deadline, pids
-        time.sleep(0.02)
+    until(lambda: len(notebook.everything()) <= 3, otherwise=notebook.everything)
+    pids = notebook.everything()
     fds = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
     return fds, len(os.listdir(f"/proc/{notebook.pid}/task"))
 

@@ -93,7 +93,7 @@ def test_it_is_a_table_where_the_extension_is_not_loaded(new_notebook: Notebook,
 
 
 def test_looking_loads_no_torch(new_notebook: Notebook, trained: Notebook) -> None:
-    """Of the kernel: a list costs milliseconds, and importing torch takes seconds."""
+    """The kernel does not import it: a list costs milliseconds, and importing torch takes seconds."""
     new_notebook.ok("import sys, quarterdeck as qd")
     new_notebook.ok(f"qd.checkpoints({str(trained.folder / '.quarterdeck')!r})")
     assert value(new_notebook, "[name for name in ('torch', 'numpy', 'IPython') if name in sys.modules]") == [

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from quarterdeck.decks.of_run import RunDecks
 from quarterdeck.decks.reader import StoredDecks
 from support.notebook import Notebook
+from support.waiting import until
 
 DEADLINE_S = 30
 
@@ -22,21 +22,13 @@ def prepared(notebook: Notebook) -> None:
 
 
 def folder_of(notebook: Notebook, name: str) -> Path:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        found = sorted((notebook.folder / ".quarterdeck" / "runs").glob(f"*-{name}"))
-        if found:
-            return found[-1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    runs = notebook.folder / ".quarterdeck" / "runs"
+    return until(lambda: sorted(runs.glob(f"*-{name}")), DEADLINE_S)[-1]
 
 
-def until(folder: Path, rank: int, name: str, html: str) -> None:
+def until_kept(folder: Path, rank: int, name: str, html: str) -> None:
     """Until it is in the run's folder, as any other process reads it."""
-    deadline = time.monotonic() + DEADLINE_S
-    while (body := StoredDecks(folder).body(name, rank)) is None or html not in body.html:
-        assert time.monotonic() < deadline, body
-        time.sleep(0.02)
+    until(lambda: (body := StoredDecks(folder).body(name, rank)) and html in body.html, DEADLINE_S)
 
 
 def test_a_deck_is_there_while_the_cell_runs(notebook: Notebook) -> None:
@@ -46,7 +38,7 @@ def test_a_deck_is_there_while_the_cell_runs(notebook: Notebook) -> None:
     )
     folder = folder_of(notebook, "alive")
     for rank in (0, 1):
-        until(folder, rank, "report", f"<b>rank {rank}</b>")
+        until_kept(folder, rank, "report", f"<b>rank {rank}</b>")
     assert "the end" not in StoredDecks(folder).page("report")
     (notebook.folder / "go").touch()
     assert notebook.finish(cell).status == "ok"

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.notebook import Notebook, descendants
+from support.kernel import descendants
+from support.notebook import Notebook
+from support.waiting import is_gone, seconds_until_gone, until
 
 DEADLINE_S = 60
 LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd, os, time"
@@ -70,6 +71,12 @@ class Place:
         pid = self.coordinator(name)
         return {pid, *descendants(pid)}
 
+    def goes_on(self, name: str) -> None:
+        """Until the run has printed some more."""
+        (log,) = (self.folder / ".quarterdeck" / "runs").glob(f"*{name}/rank-0.log")
+        seen = log.stat().st_size
+        until(lambda: log.stat().st_size > seen + 50)
+
     def close(self) -> None:
         """Whatever a failed test has left: ours alone, by id. Prints what its runs came to."""
         for name in ("events.jsonl", "coordinator.log"):
@@ -79,27 +86,11 @@ class Place:
             with contextlib.suppress(Exception):
                 notebook.shutdown()
         for pid in self._coordinators:
-            if lives(pid):
+            if not is_gone(pid):
                 os.kill(pid, signal.SIGKILL)
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(pids: set[int], limit_s: float = 10) -> float:
-    """Seconds until none of them lives."""
-    began = time.monotonic()
-    while left := {pid for pid in pids if lives(pid)}:
-        assert time.monotonic() - began < limit_s, left
-        time.sleep(0.01)
-    return time.monotonic() - began
-
-
-def until(notebook: Notebook, condition: str, limit_s: float = 40) -> None:
+def until_in(notebook: Notebook, condition: str, limit_s: float = 40) -> None:
     """Wait, in the kernel, until an expression is true."""
     notebook.ok(
         f"limit = time.monotonic() + {limit_s}\n"
@@ -115,8 +106,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     shm = set(os.listdir("/dev/shm"))
     try:
         yield made
-        coordinators = {pid for pid in made._coordinators if lives(pid)}
-        assert not coordinators or gone(coordinators) >= 0
+        seconds_until_gone(made._coordinators, within_s=10)
         assert not list(sockets.iterdir()), "a socket or its folder is left"
         assert not {name for name in os.listdir("/dev/shm") if name.startswith("quarterdeck")} - shm
     finally:
@@ -131,33 +121,32 @@ def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Pla
     first = place.kernel()
     ran = first.ok(place.grows("--name walk --as run"))
     assert "is detached: qd.runs()['walk'].attach() gets it back, from any kernel." in ran.text
-    until(first, "'step 3' in run.logs(0)")
+    until_in(first, "'step 3' in run.logs(0)")
     assert first.ok("run.status, run.detached").text == "('running', True)"
     ours = place.processes("walk")
     assert len(ours) >= 4, ours
     assert not ours & first.everything(), "it hangs on the kernel"
     os.killpg(os.getpgid(first.pid), signal.SIGKILL)
-    gone({first.pid})
-    time.sleep(0.3)
+    seconds_until_gone({first.pid}, within_s=10)
 
     second = place.kernel()
     second.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(0))")
     assert second.ok("run.status").text == "'running'"
-    until(second, "len(run.logs(0)) > seen")
-    until(second, "len(run.metrics['loss'].steps(0)) > 5")
+    until_in(second, "len(run.logs(0)) > seen")
+    until_in(second, "len(run.metrics['loss'].steps(0)) > 5")
     second.shutdown()
-    time.sleep(0.3)
-    assert all(map(lives, ours))
+    place.goes_on("walk")
+    assert not any(map(is_gone, ours))
 
     third = place.kernel()
     third.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(1))")
     assert "running, detached" in third.ok("qd.runs()").text
-    until(third, "len(run.logs(1)) > seen")
+    until_in(third, "len(run.logs(1)) > seen")
     third.ok("began = time.monotonic()\nrun.stop()\nassert run.wait(20)\ntook_s = time.monotonic() - began")
     assert third.ok("run.status, run.reason").text == "('stopped', 'stopped by the user')"
     assert float(third.ok("print(took_s)").text) < 5
     assert third.fails("run.result()").ename == "RunInterrupted"
-    gone(ours)
+    seconds_until_gone(ours, within_s=10)
 
 
 def test_a_kernel_that_asks_whether_it_starts_does_not_end_it(place: Place) -> None:
@@ -165,7 +154,7 @@ def test_a_kernel_that_asks_whether_it_starts_does_not_end_it(place: Place) -> N
     notebook = place.kernel()
     notebook.ok("import quarterdeck.kernel.pulse as pulse\npulse._ASK_EVERY_S = 0.001")
     notebook.ok(place.grows("--name walk --as run"))
-    until(notebook, "'step 3' in run.logs(0)")
+    until_in(notebook, "'step 3' in run.logs(0)")
     assert notebook.ok("run.status").text == "'running'"
     place.coordinator("walk")
     place.end()
@@ -193,7 +182,7 @@ run = add.submit(2, b=3, detach=True)
     place.end()
     notebook.ok("value = run.result(30)\nassert value.tolist() == [10.0] * 1000 and len(run.results) == 2")
     assert notebook.ok("run.status, run.arguments").text == "('succeeded', '2, b=3')"
-    gone({place.coordinator("sum")})
+    seconds_until_gone({place.coordinator("sum")}, within_s=10)
 
 
 @pytest.mark.slow
@@ -209,17 +198,17 @@ if qd.current().attempt < 2 and rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(0.1)
 """)
-    until(first, "'attempt 0' in run.logs(1)")
+    until_in(first, "'attempt 0' in run.logs(1)")
     ours = place.processes("stumbles")
     first.kill()
-    gone({first.pid})
+    seconds_until_gone({first.pid}, within_s=10)
     (place.folder / "alone").touch()
     second = place.kernel()
     second.ok("run = qd.runs()['stumbles'].attach()\nassert run.wait(30)")
     assert second.ok("run.status, run.attempt").text == "('succeeded', 2)"
     lines = second.ok("print(run.logs(1))").lines()
     assert lines[:3] == [f"attempt {n} by the set-up cell 7" for n in range(3)]
-    gone(ours)
+    seconds_until_gone(ours, within_s=10)
 
 
 def test_the_kernel_that_started_it_follows_it_like_any_run(place: Place) -> None:
@@ -232,7 +221,7 @@ def test_the_kernel_that_started_it_follows_it_like_any_run(place: Place) -> Non
 if rank: raise ValueError("boom")""")
     assert "rank 1 raised ValueError: boom" in notebook.fails("bad.result()").traceback
     assert notebook.ok("bad.status").text == "'failed'"
-    gone({place.coordinator("cell-*"), *(place.coordinator(f"{n}*") for n in "2")})
+    seconds_until_gone({place.coordinator("cell-*"), *(place.coordinator(f"{n}*") for n in "2")}, within_s=10)
 
 
 def test_values_above_what_the_store_keeps_come_to_the_kernel_that_started_it(place: Place) -> None:
@@ -246,7 +235,7 @@ def large():
 run = large.submit(detach=True)
 assert run.result(40).sum().item() == 20_000_000
 """)
-    gone({place.coordinator("large")})
+    seconds_until_gone({place.coordinator("large")}, within_s=10)
     later = place.kernel()
     assert "was not kept" in later.fails("qd.runs()['large'].attach().result()").traceback
 
@@ -284,11 +273,11 @@ def test_a_script_may_end_before_its_run(place: Place) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "ends with this process" not in ran.stderr
-    assert lives(place.coordinator("script"))
+    assert not is_gone(place.coordinator("script"))
     place.end()
     notebook = place.kernel()
     assert notebook.ok("qd.runs()['script'].attach().result(40)").text == "7"
-    gone({place.coordinator("script")})
+    seconds_until_gone({place.coordinator("script")}, within_s=10)
 
 
 # ---- ends
@@ -297,11 +286,11 @@ def test_a_script_may_end_before_its_run(place: Place) -> None:
 def test_a_killed_coordinator_takes_its_workers_along_and_the_run_is_lost(place: Place) -> None:
     notebook = place.kernel()
     notebook.ok(place.grows("--name walk --as run"))
-    until(notebook, "'step 1' in run.logs(0)")
+    until_in(notebook, "'step 1' in run.logs(0)")
     ours = place.processes("walk")
     os.kill(place.coordinator("walk"), signal.SIGKILL)
-    assert gone(ours) < 2
-    until(notebook, "run.status == 'lost'")
+    assert seconds_until_gone(ours, within_s=10) < 2
+    until_in(notebook, "run.status == 'lost'")
     assert notebook.fails("run.result()").ename == "WorkersLost"
     later = place.kernel()
     assert later.ok("run = qd.runs()['walk'].attach()\nrun.stop()\nrun.status").text == "'lost'"
@@ -319,7 +308,7 @@ while True:
     except BaseException:
         pass
 """)
-    until(notebook, "'begun' in run.logs(0)")
+    until_in(notebook, "'begun' in run.logs(0)")
     ours = place.processes("stubborn")
     notebook.kill()
     later = place.kernel()
@@ -331,7 +320,7 @@ for _ in range(6):
         break
 assert run.status == "stopped", run.status
 """)
-    gone(ours)
+    seconds_until_gone(ours, within_s=10)
 
 
 def test_a_time_out_bounds_it_without_a_kernel(place: Place) -> None:
@@ -342,20 +331,20 @@ def test_a_time_out_bounds_it_without_a_kernel(place: Place) -> None:
     later = place.kernel()
     later.ok("run = qd.runs()['short'].attach()\nassert run.wait(40)")
     assert later.ok("run.status, run.reason").text == "('failed', 'its time-out was over')"
-    gone({place.coordinator("short")})
+    seconds_until_gone({place.coordinator("short")}, within_s=10)
 
 
 def test_sigterm_stops_it_in_order(place: Place) -> None:
     notebook = place.kernel()
     notebook.ok(place.grows("--name walk --as run"))
-    until(notebook, "'step 1' in run.logs(0)")
+    until_in(notebook, "'step 1' in run.logs(0)")
     ours = place.processes("walk")
     os.kill(place.coordinator("walk"), signal.SIGHUP)
-    time.sleep(0.2)
-    assert all(map(lives, ours)), "SIGHUP is not for it"
+    place.goes_on("walk")
+    assert not any(map(is_gone, ours)), "SIGHUP is not for it"
     os.kill(place.coordinator("walk"), signal.SIGTERM)
     notebook.ok("assert run.wait(20) and run.status == 'stopped'")
-    gone(ours)
+    seconds_until_gone(ours, within_s=10)
 
 
 # ---- what cannot be
@@ -405,7 +394,7 @@ def test_a_socket_that_is_not_the_coordinator_s_is_not_spoken_to(place: Place) -
         assert "cannot be reached" in ran.traceback
     place.end()
     notebook.ok("assert run.wait(20) and run.status == 'succeeded'")
-    gone({place.coordinator("walk")})
+    seconds_until_gone({place.coordinator("walk")}, within_s=10)
 
 
 def _ticks(pid: int) -> int:

@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from support.notebook import Notebook, Ran, descendants
+from support.kernel import descendants
+from support.notebook import SLOW, Notebook, Ran
+from support.waiting import is_gone, seconds_until_gone, until
 
 WORKS = """%%distributed
 ones = torch.ones(1)
@@ -58,37 +58,21 @@ def the_next_cell_works(notebook: Notebook, n: int = 2) -> None:
     assert ran.lines() == [f"[0\u2013{n - 1}] sum {n} kept 42"]
 
 
-def eventually(true: Callable[[], bool], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def live_below(pids: list[int]) -> list[int]:
     return [child for pid in pids for child in descendants(pid) if not is_gone(child)]
 
 
-def kill_and_wait(pid: int) -> None:
-    """SIGKILL from outside, and a moment for those who watch the process."""
-    os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: is_gone(pid), within_s=5)
-    time.sleep(0.1)
+def kill_zygote(notebook: Notebook) -> None:
+    """SIGKILL from outside, between two cells; all workers go with it."""
+    pids = notebook.worker_pids()
+    os.kill(doctor_pid(notebook, "forked from"), signal.SIGKILL)
+    notebook.until_missed(pids)
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
-
-
-def interrupt_ends(notebook: Notebook, code: str) -> str:
+def interrupt_ends(notebook: Notebook, code: str, shown: str = "begun") -> str:
     """Run code that would never end, press Stop: the prompt is back at once. What the notebook showed."""
     cell = notebook.start(f"%%distributed\nprint('begun')\n{code}")
-    notebook.until("begun")
+    notebook.until(shown)
     time.sleep(0.3)  # until both ranks are where they hang
     pressed = time.monotonic()
     notebook.interrupt()
@@ -148,26 +132,24 @@ def test_after_an_interrupt_in_ddp_backward_the_same_model_trains_on(notebook: N
 
 def test_after_an_interrupt_the_workers_of_data_loaders_are_gone(notebook: Notebook) -> None:
     pids = notebook.worker_pids()
-    shown = interrupt_ends(
+    interrupt_ends(
         notebook,
         "class Slow(torch.utils.data.Dataset):\n"
         "    def __len__(self): return 10**6\n"
         "    def __getitem__(self, i): time.sleep(0.01); return i\n"
         "loader = torch.utils.data.DataLoader(Slow(), num_workers=2)\n"
         "for batch in loader: print('batch') if batch == 0 else None",
+        shown="batch",
     )
-    assert "batch" in shown
-    assert eventually(lambda: not live_below(pids), within_s=2)
+    until(lambda: not live_below(pids), within_s=2)
     the_next_cell_works(notebook)
 
 
 def test_an_interrupt_that_comes_before_the_first_line_is_not_lost(notebook: Notebook) -> None:
     """While values are unpickled on the workers, user code does not run yet."""
-    notebook.ok(
-        "import time\nclass Slow:\n    def __reduce__(self): return time.sleep, (0.6,)\nslow = Slow()"
-    )
+    notebook.ok(SLOW % 0.6)
     cell = notebook.start("%%distributed\nslow\nwhile True: pass")
-    time.sleep(0.3)
+    until((notebook.folder / "unpickling").exists)
     notebook.interrupt()
     ran = notebook.finish(cell)
     assert ran.ename == "RunInterrupted"
@@ -178,12 +160,12 @@ def test_an_interrupt_that_comes_before_the_first_line_is_not_lost(notebook: Not
 def test_code_that_ignores_interrupts_is_ended_by_the_ladder(notebook: Notebook) -> None:
     cell = notebook.start(
         "%%distributed\n"
-        "print('begun')\n"
+        "begun = False\n"
         "while rank == 1:\n"
-        "    try:\n        time.sleep(0.05)\n    except KeyboardInterrupt:\n        pass"
+        "    try:\n        begun = begun or not print('begun')\n        time.sleep(0.05)\n"
+        "    except KeyboardInterrupt:\n        pass"
     )
     notebook.until("begun")
-    time.sleep(0.2)
     notebook.interrupt()
     notebook.until("interrupt again to do it now")
     pressed = time.monotonic()
@@ -203,14 +185,13 @@ def test_a_worker_that_ignores_sigterm_as_well_is_killed(notebook: Notebook) -> 
     cell = notebook.start(
         "%%distributed\n"
         "import signal\n"
-        "print('begun')\n"
         "if rank == 0:\n"
         "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    print('begun')\n"
         "    time.sleep(100)"
     )
     notebook.until("begun")
-    time.sleep(0.2)
     notebook.interrupt()
     notebook.until("interrupt again to do it now")
     notebook.interrupt()
@@ -332,7 +313,7 @@ def test_a_crash_shows_where_in_the_cell_it_happened(notebook: Notebook) -> None
 
 
 def test_a_worker_killed_between_cells_is_named_by_the_next_cell(notebook: Notebook) -> None:
-    kill_and_wait(notebook.worker_pids()[1])
+    notebook.kill_workers(1)
     ran = prepare(notebook)
     assert "rank 1 was killed by SIGKILL" in ran.text
     assert "has lost" in ran.text
@@ -353,9 +334,9 @@ def test_a_setup_cell_brings_along_what_it_refers_to(notebook: Notebook) -> None
     notebook.ok("class Scale:\n    factor = 3\nscales = [Scale()]\ndef total():\n    return len(scales)")
     notebook.ok("%%distributed\nscales.append(Scale()); total()")
     notebook.ok("%%distributed --setup\nprepared = total() * Scale.factor")
-    kill_and_wait(notebook.worker_pids()[0])
+    notebook.kill_workers(0)
     ran = notebook.ok("%%distributed\nprint(prepared, total())")
-    assert "new object" not in ran.text
+    assert "another object" not in ran.text
     assert [line.split("] ")[-1] for line in sorted(ran.lines()) if line.startswith("[")] == ["3 1", "6 2"]
     notebook.ok("%workers restart")
     prepare(notebook)
@@ -373,17 +354,20 @@ def doctor_pid(notebook: Notebook, process: str) -> int:
 
 def test_when_the_coordinator_is_killed_between_cells_the_next_cell_says_so(notebook: Notebook) -> None:
     workers = notebook.worker_pids()
-    kill_and_wait(doctor_pid(notebook, "coordinator"))
-    assert eventually(lambda: all(map(is_gone, workers)), within_s=1)
+    os.kill(doctor_pid(notebook, "background process"), signal.SIGKILL)
+    seconds_until_gone(workers, within_s=1)
     ran = prepare(notebook)
-    assert re.search(r"The coordinator \(pid \d+\) was killed by SIGKILL: all workers .* are lost", ran.text)
+    assert re.search(
+        r"quarterdeck's background process \(pid \d+\) was killed by SIGKILL: all workers .* are lost",
+        ran.text,
+    )
     the_next_cell_works(notebook)
 
 
 def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interrupted(
     notebook: Notebook,
 ) -> None:
-    kill_and_wait(doctor_pid(notebook, "forked from"))
+    kill_zygote(notebook)
     cell = notebook.start("%%distributed\nprint('too early')")
     notebook.until("torch is being imported")
     pressed = time.monotonic()
@@ -402,7 +386,7 @@ def test_when_the_zygote_is_killed_torch_is_imported_anew_and_that_can_be_interr
 def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(notebook: Notebook) -> None:
     notebook.ok("%workers restart -n 3")
     notebook.ok("%%distributed --setup\nprepared = rank + 1")
-    kill_and_wait(doctor_pid(notebook, "forked from"))
+    kill_zygote(notebook)
     ran = notebook.ok("%%distributed\nprint(prepared, world_size)")
     assert {line.split("] ")[-1] for line in ran.lines() if line.startswith("[")} == {"1 3", "2 3", "3 3"}
     notebook.ok("%workers stop")
@@ -411,7 +395,10 @@ def test_when_the_zygote_is_lost_the_next_workers_are_as_many_and_set_up(noteboo
     the_next_cell_works(notebook)
 
 
-OURS = {"coordinator": "The coordinator", "forked from": "the process that workers are forked from"}
+OURS = {
+    "background process": "quarterdeck's background process",
+    "forked from": "the process that workers are forked from",
+}
 
 
 @pytest.mark.parametrize("process", OURS)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.notebook import Notebook, descendants
+from support.kernel import descendants
+from support.notebook import Notebook
+from support.waiting import seconds_until_gone
 
 LOADER = """
 %%distributed
@@ -52,15 +54,6 @@ def prepared(notebook: Notebook) -> None:
 
 def children(notebook: Notebook) -> set[int]:
     return {child for pid in notebook.worker_pids() for child in descendants(pid)}
-
-
-def none_within(notebook: Notebook, seconds: float) -> bool:
-    pids, limit_s = notebook.worker_pids(), time.monotonic() + seconds
-    while any(descendants(pid) for pid in pids):
-        if time.monotonic() > limit_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def rss_mb(pid: int) -> float:
@@ -141,7 +134,7 @@ def test_the_function_form_of_the_option(notebook: Notebook) -> None:
 )
 def test_the_processes_of_a_loader_end_with_the_cell_that_failed(notebook: Notebook, loop: str) -> None:
     notebook.fails("%%distributed\n" + loop)
-    assert none_within(notebook, 1.0), children(notebook)
+    seconds_until_gone(children(notebook), within_s=1)
     works(notebook)
 
 
@@ -170,7 +163,7 @@ def test_an_interrupt_beside_a_loader_that_hangs_keeps_the_ranks(
     notebook.interrupt()
     assert notebook.finish(cell).status == "error"
     assert time.monotonic() - began_s < 4, "torch alone waits 5 s for each process"
-    assert none_within(notebook, 1.0), children(notebook)
+    seconds_until_gone(children(notebook), within_s=1)
     assert notebook.worker_pids() == pids
     ran = notebook.ok("%%distributed\nkept.dataset.at_3 = 'no'\nlen(list(kept))")  # the same loader goes on
     assert ran.lines() == ["[0–1] 64"]
@@ -186,7 +179,7 @@ def test_a_loader_of_the_users_that_was_not_cut_off_keeps_its_processes(notebook
     works(notebook)
     assert children(notebook) == before
     notebook.ok("%%distributed\ndel kept, x")
-    assert none_within(notebook, 10)
+    seconds_until_gone(children(notebook), within_s=10)
 
 
 def test_a_del_that_hangs_can_be_interrupted(notebook: Notebook) -> None:

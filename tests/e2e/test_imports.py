@@ -7,10 +7,14 @@ import time
 import pytest
 
 from support.notebook import Notebook
+from support.waiting import until
 
 _SLOW_S = 3.0
 _PACKAGE = {
-    "__init__.py": "from slow_package import part, sleep\nsleep.sleep({s})\nfrom slow_package import rest\n",
+    "__init__.py": (
+        "open(__file__ + '.begun', 'w').close()\nfrom slow_package import part, sleep\n"
+        "sleep.sleep({s})\nfrom slow_package import rest\n"
+    ),
     "sleep.py": "from time import sleep\n",
     "part.py": "done = True\n",
     "rest.py": "also = True\n",
@@ -22,6 +26,7 @@ def slow(notebook: Notebook) -> Notebook:
     """An installed package whose import takes some seconds, as far as the workers can tell."""
     folder = notebook.folder / "slow_package"
     folder.mkdir(exist_ok=True)
+    (folder / "__init__.py.begun").unlink(missing_ok=True)
     for name, text in _PACKAGE.items():
         (folder / name).write_text(text.format(s=_SLOW_S))
     notebook.ok("%workers restart")
@@ -54,9 +59,8 @@ def test_an_import_that_a_library_makes_in_a_function(slow: Notebook) -> None:
 
 def test_a_stop_is_over_when_the_import_is(slow: Notebook) -> None:
     began_s = time.monotonic()
-    cell = slow.start("%%distributed\nprint('begins')\nimport slow_package\nimport time\ntime.sleep(60)")
-    slow.until("begins")
-    time.sleep(0.3)
+    cell = slow.start("%%distributed\nimport slow_package\nimport time\ntime.sleep(60)")
+    until((slow.folder / "slow_package" / "__init__.py.begun").exists)
     slow.interrupt()
     stopped = slow.finish(cell)
     assert stopped.ename == "RunInterrupted"
@@ -65,10 +69,11 @@ def test_a_stop_is_over_when_the_import_is(slow: Notebook) -> None:
 
 
 def test_a_second_stop_does_not_wait_and_the_next_cell_says_what_to_do(slow: Notebook) -> None:
-    (slow.folder / "slow_package" / "__init__.py").write_text("import time\ntime.sleep(25)\n")
-    cell = slow.start("%%distributed\nprint('begins')\nimport slow_package")
-    slow.until("begins")
-    time.sleep(0.3)
+    (slow.folder / "slow_package" / "__init__.py").write_text(
+        "import time\nopen(__file__ + '.begun', 'w').close()\ntime.sleep(25)\n"
+    )
+    cell = slow.start("%%distributed\nimport slow_package")
+    until((slow.folder / "slow_package" / "__init__.py.begun").exists)
     slow.interrupt()
     slow.until("is importing slow_package")
     slow.interrupt()

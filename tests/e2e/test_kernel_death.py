@@ -11,6 +11,7 @@ import pytest
 
 from conftest import fresh_notebook
 from support.notebook import Notebook
+from support.waiting import command, seconds_until_gone
 
 BUSY = """%%distributed
 import subprocess, sys, torch
@@ -49,30 +50,6 @@ def no_file_is_left(notebook: Notebook) -> bool:
     return not list((notebook.folder / "tmp").glob("quarterdeck*"))
 
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:100]
-    except OSError:
-        return ""
-
-
-def seconds_until_gone(pids: set[int], limit_s: float = 5) -> float:
-    began = time.monotonic()
-    while left := {pid for pid in pids if not gone(pid)}:
-        assert time.monotonic() - began < limit_s, {pid: command(pid) for pid in left}
-        time.sleep(0.005)
-    took_s = time.monotonic() - began
-    print(f"until all {len(pids)} processes were gone: {took_s:.3f} s")
-    return took_s
-
-
 def test_a_killed_kernel_takes_everything_along(busy: Notebook) -> None:
     """Workers, one in C with the interpreter locked, their DataLoader workers, and what user code started."""
     pids = busy.everything()
@@ -80,20 +57,20 @@ def test_a_killed_kernel_takes_everything_along(busy: Notebook) -> None:
     assert len(pids) >= 8, commands
     assert any(line.startswith("sleep 1000") for line in commands)
     busy.kill()
-    assert seconds_until_gone(pids) < 2
+    assert seconds_until_gone(pids, within_s=5) < 2
     assert no_file_is_left(busy)
 
 
 def test_restart_in_the_middle_of_a_cell_and_shutdown_leave_nothing(busy: Notebook) -> None:
     pids = busy.everything()
     busy.restart()
-    assert seconds_until_gone(pids - {busy.pid}) < 2
+    assert seconds_until_gone(pids - {busy.pid}, within_s=5) < 2
     busy.ok("%load_ext quarterdeck")
     assert "No workers yet" in busy.ok("%workers status").text
     busy.ok("%%distributed\nimport subprocess\nhelper = subprocess.Popen(['sleep', '1000'])")
     pids = busy.everything()
     busy.shutdown()
-    assert seconds_until_gone(pids) < 2
+    assert seconds_until_gone(pids, within_s=5) < 2
     assert no_file_is_left(busy)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import fresh_notebook
-from support.notebook import Notebook
+from support.notebook import SLOW, Notebook
+from support.waiting import is_gone, seconds_until_gone, until
 
 HOOK = """
 import os, pathlib, signal, sys, time
@@ -108,38 +109,12 @@ def hook(notebook: Notebook, what: str, how: str = "") -> None:
 def spawned(notebook: Notebook, before: int = 0) -> list[int]:
     """Process ids of the interpreters that have got as far as the hook; two more than `before`."""
     path = notebook.folder / "hook" / "pids"
-    deadline = time.monotonic() + 20
-    while not path.exists() or len(path.read_text().split()) < before + 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return [int(pid) for pid in path.read_text().split()]
 
+    def written() -> list[int]:
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def all_gone(pids: list[int], within_s: float = 3) -> bool:
-    deadline = time.monotonic() + within_s
-    while not all(map(gone, pids)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def kill(*pids: int) -> None:
-    """SIGKILL from outside, and a moment for those who watch the processes."""
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.2)
+    until(lambda: len(written()) >= before + 2)
+    return written()
 
 
 # ---- an interpreter that does not reach its first line
@@ -153,9 +128,9 @@ def test_an_interpreter_that_hangs_before_its_first_line_dies_with_the_kernel(
     own_hooked.ok("%workers stop")
     own_hooked.start(SPAWN)
     pids = spawned(own_hooked)
-    assert not any(map(gone, pids))
+    assert not any(map(is_gone, pids))
     own_hooked.kill()
-    assert all_gone(pids, within_s=2)
+    seconds_until_gone(pids, within_s=2)
 
 
 def test_an_interrupt_ends_a_start_that_hangs(hooked: Notebook) -> None:
@@ -169,7 +144,7 @@ def test_an_interrupt_ends_a_start_that_hangs(hooked: Notebook) -> None:
         ran = hooked.finish(cell, deadline_s=15)
         assert ran.ename == "RunInterrupted"
         assert len(ran.traceback.splitlines()) == 1
-        assert all_gone(pids)
+        seconds_until_gone(pids, within_s=3)
 
 
 @pytest.mark.slow
@@ -188,7 +163,7 @@ def test_a_stop_or_restart_ends_a_start_that_hangs(hooked: Notebook, action: str
     pids = spawned(hooked)
     ran = hooked.finish(cell, deadline_s=15)
     assert ran.ename == "RunInterrupted"
-    assert all_gone(pids)
+    seconds_until_gone(pids, within_s=3)
 
 
 @pytest.mark.slow
@@ -237,7 +212,7 @@ def test_a_rank_that_dies_while_the_group_is_repaired_costs_a_moment_and_no_vari
 ) -> None:
     hooked.ok("%%distributed\nkept = 42")
     hook(hooked, "join", f"{rank} once")
-    kill(hooked.worker_pids()[rank])
+    hooked.kill_workers(rank)
     ran = hooked.ok(SUM)
     assert ran.duration_s < 5
     assert "[0\u20131] sum 2" in ran.lines()
@@ -264,7 +239,7 @@ def test_a_rank_that_hangs_while_a_new_group_joins_is_named_and_an_interrupt_end
 
 
 def test_when_all_ranks_die_between_cells_the_next_cell_takes_a_moment(hooked: Notebook) -> None:
-    kill(*hooked.worker_pids())
+    hooked.kill_workers(0, 1)
     ran = hooked.ok(SUM)
     assert ran.duration_s < 5
     assert "[0\u20131] sum 2" in ran.lines()
@@ -292,9 +267,9 @@ def test_a_push_that_ends_the_workers_says_how_they_ended(hooked: Notebook) -> N
 
 @pytest.mark.slow
 def test_an_interrupted_push_is_one_line(hooked: Notebook) -> None:
-    hooked.ok("import time\nclass Slow:\n    def __reduce__(self): return time.sleep, (600,)\nslow = Slow()")
+    hooked.ok(SLOW % 600)
     cell = hooked.start("%push slow")
-    time.sleep(0.5)
+    until((hooked.folder / "unpickling").exists)
     hooked.interrupt()
     ran = hooked.finish(cell, deadline_s=10)
     assert ran.ename == "RunInterrupted"
@@ -306,10 +281,10 @@ def test_an_interrupted_push_is_one_line(hooked: Notebook) -> None:
 
 STUBBORN = """%%distributed
 import signal, time
-print('begun')
 if rank == 0:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print('begun')
     while True:
         time.sleep(1)"""
 
@@ -319,10 +294,10 @@ def test_a_rank_that_the_ladder_ended_is_said_to_be_stopped_not_lost_to_somebody
     hooked.ok("%%distributed\nmine = 1")
     cell = hooked.start(STUBBORN)
     hooked.until("begun")
-    time.sleep(0.2)
-    for _ in range(3):
+    hooked.interrupt()
+    for told in ("interrupt again to do it now", "rank 0 does not stop: SIGTERM sent"):
+        hooked.until(told)
         hooked.interrupt()
-        time.sleep(1.5)
     ran = hooked.finish(cell)
     assert ran.ename == "RunInterrupted"
     assert re.search(
@@ -338,7 +313,7 @@ def test_a_rank_that_the_ladder_ended_is_said_to_be_stopped_not_lost_to_somebody
 @pytest.mark.parametrize("action", ["stop", "restart"])
 def test_a_cell_that_a_stop_or_restart_ends_is_stopped_and_not_failed(hooked: Notebook, action: str) -> None:
     hooked.ok("%%distributed --background --as run\nimport time\nprint('begun')\ntime.sleep(600)")
-    time.sleep(0.5)
+    until(lambda: hooked.ok("print(run.logs(0), run.logs(1))").text.count("begun") == 2)
     ran = hooked.ok(f"%workers {action}")
     assert ran.duration_s < 5
     hooked.ok("assert run.wait(5)\nassert run.status == 'stopped', run.status")
@@ -376,10 +351,10 @@ def test_a_coordinator_that_does_not_answer_is_named_and_replaced(hooked: Notebo
     pid = coordinator_pid(hooked)
     os.kill(pid, signal.SIGSTOP)
     ran = hooked.fails("%workers status", deadline_s=20)
-    assert f"The coordinator (pid {pid}) has not answered for 3 s" in ran.traceback
+    assert f"quarterdeck's background process (pid {pid}) has not answered for 3 s" in ran.traceback
     assert "`%workers restart` replaces it" in ran.traceback
     cell = hooked.start(SUM)
-    hooked.until(f"The coordinator (pid {pid}) has not answered for 3 s", deadline_s=20)
+    hooked.until(f"quarterdeck's background process (pid {pid}) has not answered for 3 s", deadline_s=20)
     hooked.interrupt()
     assert hooked.finish(cell).ename == "RunInterrupted"
     ran = hooked.ok(f"%workers {action}", deadline_s=30)
@@ -400,7 +375,10 @@ def test_a_coordinator_that_stops_answering_while_a_cell_runs_is_ended_by_anothe
     hooked.until("Interrupt again to end it", deadline_s=20)
     hooked.interrupt()
     ran = hooked.finish(cell, deadline_s=20)
-    assert f"The coordinator (pid {pid}) did not answer, and was ended by your interrupt" in ran.traceback
+    assert (
+        f"quarterdeck's background process (pid {pid}) did not answer, and was ended by your interrupt"
+        in ran.traceback
+    )
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.notebook import Notebook, descendants
+from support.kernel import descendants
+from support.notebook import Notebook
 
 BOTH = "[0\u20131]"
 
@@ -62,7 +63,7 @@ def test_status_is_what_workers_shows_without_a_verb(notebook: Notebook) -> None
 
 def test_doctor_names_versions_and_processes(notebook: Notebook) -> None:
     text = notebook.ok("%workers doctor").text
-    for fact in ("python", "torch", "forked from", "coordinator", "cores", "GPUs", "run store"):
+    for fact in ("python", "torch", "forked from", "background process", "cores", "GPUs", "run store"):
         assert fact in text
 
 
@@ -152,7 +153,7 @@ def test_a_second_cell_waits_for_the_first_and_says_for_which(notebook: Notebook
 def test_push_replaces_a_worker_s_value_and_says_what_it_was(notebook: Notebook) -> None:
     notebook.ok("%%distributed\ntable = [1, 2, 3]")
     ran = notebook.ok("table = 'from the notebook'\n%push table")
-    assert "`table`: replaced the workers' own (list of 3)" in ran.text
+    assert "`table` replaced the workers' own value (list of 3)" in ran.text
     assert notebook.ok("%%distributed\ntable").lines() == [f"{BOTH} 'from the notebook'"]
 
 

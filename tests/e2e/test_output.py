@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.notebook import Notebook, Ran, descendants
+from support.kernel import descendants
+from support.notebook import Notebook, Ran
 
 BOTH = "[0\u20131]"
 LINES = 200_000

@@ -2,9 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from quarterdeck.metrics.step_timing import Paces
 from quarterdeck.store.spans import Span, read_spans
 from quarterdeck.store.vitals import read_vitals
 from support.notebook import Notebook
+from support.waiting import until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,17 +25,9 @@ def runs(notebook: Notebook) -> list[Path]:
 
 
 def folder(notebook: Notebook, name: str) -> Path:
-    """Of the run of that name, when it is there."""
+    """The folder of the run of that name, when it is there."""
     place = notebook.folder / ".quarterdeck" / "runs"
     return until(lambda: next(iter(place.glob(f"*-{name}")), None))
-
-
-def until(look: Callable[[], Any], limit_s: float = 40.0) -> Any:
-    end_s = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < end_s, "it did not come in time"
-        time.sleep(0.1)
-    return found
 
 
 def names(spans: list[Span]) -> list[str]:

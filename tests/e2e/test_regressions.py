@@ -59,8 +59,8 @@ def test_a_magic_line_may_end_in_a_comment(notebook: Notebook) -> None:
 def test_a_worker_killed_while_another_rank_runs_a_cell_is_named(notebook: Notebook) -> None:
     notebook.ok("%%distributed\nkept = rank")
     victim = notebook.worker_pids()[1]
-    message = notebook.start("%%rank 0\nimport time\ntime.sleep(1)")
-    time.sleep(0.4)
+    message = notebook.start("%%rank 0\nimport time\nprint('begun')\ntime.sleep(1)")
+    notebook.until("begun")
     os.kill(victim, signal.SIGKILL)
     assert notebook.finish(message).status == "ok"
     text = notebook.ok("%%distributed\n1").text

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.notebook import Notebook
+from support.waiting import until
 
 PREPARE = """
 import os, signal, threading, time
@@ -138,10 +139,7 @@ if os.path.exists('hang'):
 """)
     notebook.ok("open('hang', 'w').close()")
     os.kill(notebook.worker_pids()[1], signal.SIGKILL)
-    deadline = time.monotonic() + 15
-    while not (notebook.folder / "hangs").exists():  # before that, the interrupt ends the rank's start
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until((notebook.folder / "hangs").exists)  # before that, the interrupt ends the rank's start
     assert "Interrupting" in notebook.ok("%workers interrupt").text
     ran = notebook.ok("%%distributed\nworld_size", deadline_s=10)
     assert "it was interrupted" in ran.text
@@ -174,13 +172,16 @@ def test_a_replay_of_a_setup_cell_that_hangs_is_named_with_its_line(notebook: No
 
 
 def test_a_run_stopped_in_its_setup_cell_ends(notebook: Notebook) -> None:
-    notebook.ok("%%distributed --setup\nimport os, time\ntime.sleep(60 if os.path.exists('hang') else 0)")
+    (notebook.folder / "hangs").unlink(missing_ok=True)
+    notebook.ok(
+        "%%distributed --setup\nimport os, time\nif os.path.exists('hang'):\n"
+        "    open('hangs', 'w').close()\n    time.sleep(60)"
+    )
     ran = notebook.ok("""
 open("hang", "w").close()
 run = works.submit(1)
-while run.status != "running":
+while run.status != "running" or not os.path.exists("hangs"):
     time.sleep(0.01)
-time.sleep(0.3)
 run.stop()
 assert run.wait(3), run
 os.remove("hang")

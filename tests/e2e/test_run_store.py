@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from conftest import fresh_notebook
 from quarterdeck.store.reader import list_runs
 from support.notebook import Notebook
+from support.waiting import seconds_until_gone
 
 LOAD = "%load_ext quarterdeck\nimport quarterdeck as qd"
 DOUBLE = (
@@ -68,10 +68,7 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
         pids = notebook.everything()
         assert int(shown) in pids
         notebook.kill()
-        deadline = time.monotonic() + 5
-        while any(os.path.exists(f"/proc/{pid}/exe") for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
+        seconds_until_gone(pids, within_s=5)
     with fresh_notebook(folder) as notebook:
         notebook.ok(LOAD)
         yield notebook
@@ -362,5 +359,5 @@ def test_a_background_cell_of_a_killed_coordinator_is_lost_and_told(tmp_path: Pa
         os.kill(int(notebook.ok("coordinator.current().process.pid").text), signal.SIGKILL)
         assert "was killed by SIGKILL" in notebook.shown(cell, "was killed by SIGKILL").text
         assert notebook.fails("run.result()").ename == "WorkersLost"
-        assert notebook.ok("run.status, run.reason").text == "('lost', 'its coordinator vanished')"
+        assert notebook.ok("run.status, run.reason").text == "('lost', 'its background process is gone')"
         assert notebook.ok("%%distributed\nworld_size").lines()[-1] == "[0\u20131] 2"

@@ -122,7 +122,7 @@ def test_a_model_stays_the_workers_own_after_it_was_pulled(notebook: Notebook) -
     notebook.ok("%pull model")
     ran = notebook.ok(TRAIN)
     assert both(ran) == "10 losses, falling: True"
-    assert "new object" not in ran.text
+    assert "another object" not in ran.text
 
 
 def test_a_model_bound_anew_by_its_cell_travels_again_with_a_notice(notebook: Notebook) -> None:
@@ -136,13 +136,13 @@ def test_a_model_bound_anew_by_its_cell_travels_again_with_a_notice(notebook: No
     notebook.ok(MODEL)
     ran = notebook.ok("%%distributed\nprint(model.weight[0, 0].item() == 7)")
     assert "[0\u20131] False" in ran.text
-    assert "`model`: new object from the notebook" in ran.text
+    assert "`model` is another object in the notebook now, and the workers have that one" in ran.text
 
 
 def test_push_replaces_and_says_what_it_replaced(notebook: Notebook) -> None:
     notebook.ok("%%distributed\ntable = [1, 2, 3]")
     notebook.ok("table = {'a': 1}")
-    assert "`table`: replaced the workers' own (list of 3)" in notebook.ok("%push table").text
+    assert "`table` replaced the workers' own value (list of 3)" in notebook.ok("%push table").text
     assert both(notebook.ok("%%distributed\nprint(table)")) == "{'a': 1}"
 
 

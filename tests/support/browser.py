@@ -74,7 +74,7 @@ class Server:
             self.api(f"sessions/{one['id']}", "DELETE")
 
     def kernel_pid(self) -> int:
-        """Of the only kernel, as its parent knows it."""
+        """The pid of the only kernel, as its parent knows it."""
         [kernel] = self.api("kernels")
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():

@@ -7,16 +7,25 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from support.kernel import READY_LIMIT_S, Kernel, ends, is_warm, worker_pids
+from support.waiting import until
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HTML = re.compile(r"<[^>]+>")
+
+
+SLOW = """
+class Slow:
+    def __reduce__(self):
+        return exec, ("import time; open('unpickling', 'w').close(); time.sleep(%s)",)
+slow = Slow()
+"""
+"""For a cell: `slow` takes so many seconds to be unpickled, and says with a file that it has begun."""
 
 
 @dataclass
@@ -98,7 +107,7 @@ class _Screen:
                 output["data"] = content["data"]
 
 
-class Notebook:
+class Notebook(Kernel):
     """One kernel in a folder of its own. `run` executes a cell and waits; `start` does not wait.
 
     Each cell has a screen of its own, which still takes what comes after the cell's end.
@@ -108,17 +117,9 @@ class Notebook:
         self.folder = folder
         self.deadline_s = deadline_s
         self.screen = _Screen()
-        """Of the cell that was started last."""
+        """The screen of the cell that was started last."""
         self._screens: dict[str, _Screen] = {}
-        self._manager = KernelManager(kernel_name="python3")
-        self._manager.start_kernel(cwd=str(folder), env={**os.environ, **(env or {})})
-        self.client: BlockingKernelClient = self._manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-
-    @property
-    def pid(self) -> int:
-        return int(self._manager.provisioner.pid)  # type: ignore[union-attr]
+        super().__init__(folder, env)
 
     def run(
         self,
@@ -168,9 +169,8 @@ class Notebook:
         limit_s = self._began_s + (deadline_s or self.deadline_s)
         while not self._take(message_id, limit_s):
             pass
-        reply = self._reply(message_id, limit_s)
         ran = self._screens[message_id].ran
-        ran.status = reply["content"]["status"]
+        ran.status = self.reply(message_id, limit_s) or self._overdue()
         ran.duration_s = time.monotonic() - self._began_s
         return ran
 
@@ -185,84 +185,48 @@ class Notebook:
 
     def _take(self, message_id: str, limit_s: float) -> bool:
         """One message, to the screen of its cell; whether it was the end of that one."""
-        try:
-            message = self.client.get_iopub_msg(timeout=max(0.01, limit_s - time.monotonic()))
-        except Exception:
-            self._overdue()
-        idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-        if idle and message["parent_header"].get("msg_id") == message_id:
+        message = self.message(limit_s) or self._overdue()
+        if ends(message, message_id):
             return True
         self._screens.get(message["parent_header"].get("msg_id", ""), self.screen).take(message)
         return False
 
-    def _reply(self, message_id: str, limit_s: float) -> dict[str, Any]:
-        while True:
-            reply: dict[str, Any] = self.client.get_shell_msg(timeout=max(0.1, limit_s - time.monotonic()))
-            if reply["parent_header"].get("msg_id") == message_id:
-                return reply
-
-    def _overdue(self) -> None:
+    def _overdue(self) -> NoReturn:
         """The deadline is over: fail, with the stacks of every process of the notebook."""
         shown = self.screen.ran.text
         stacks = "\n".join(dump_stacks(pid) for pid in sorted(self.everything()))
         raise AssertionError(f"deadline over; shown so far:\n{shown}\n{stacks}")
 
-    def interrupt(self) -> None:
-        """The front end's Stop button."""
-        self._manager.interrupt_kernel()
-
-    def everything(self) -> set[int]:
-        """The kernel and all that it started."""
-        return {self.pid, *descendants(self.pid)}
-
     def worker_pids(self) -> list[int]:
-        """Of ranks 0, 1, ... as `%workers status` names them."""
-        rows = [line.split() for line in self.ok("%workers status").lines()]
-        return [int(row[3]) for row in rows if row and row[0].isdigit() and len(row) >= 7]
+        """The pids of ranks 0, 1, ... as `%workers status` names them."""
+        return worker_pids(self.ok("%workers status").text)
+
+    def until_missed(self, pids: Iterable[int]) -> None:
+        """Until quarterdeck has noticed that these workers are gone. No cell may run."""
+        gone = set(pids)
+        until(lambda: gone.isdisjoint(worker_pids(self.ok("%workers status").text, "idle")))
+
+    def kill_workers(self, *ranks: int) -> None:
+        """SIGKILL from outside, between two cells."""
+        pids = self.worker_pids()
+        for rank in ranks:
+            os.kill(pids[rank], signal.SIGKILL)
+        self.until_missed(pids[rank] for rank in ranks)
 
     def wait_until_warm(self) -> None:
         """Until the zygote has imported everything, so that timings and memory are a warm session's."""
-        deadline = time.monotonic() + 60
-        while "ready, still" in (text := self.ok("%workers doctor").text) or "importing torch" in text:
-            assert time.monotonic() < deadline, text
-            time.sleep(0.1)
+        until(lambda: is_warm(self.ok("%workers doctor").text), within_s=60)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
     def restart(self) -> None:
         """The front end's Restart button."""
-        self._manager.restart_kernel(now=False)
-        self.client.wait_for_ready(timeout=60)
+        self.manager.restart_kernel(now=False)
+        self.client.wait_for_ready(timeout=READY_LIMIT_S)
 
     def shutdown(self) -> None:
-        self.client.stop_channels()
-        if self._manager.is_alive():
-            self._manager.shutdown_kernel(now=False)
-        self._manager.cleanup_resources()
-        self._manager.context.destroy(linger=0)
-
-
-def descendants(pid: int) -> set[int]:
-    """Children, their children and so on, also those in sessions of their own."""
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            parents.setdefault(_parent(int(name)), []).append(int(name))
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found.update(children)
-        waiting += children
-    return found
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
+        self.close(now=False)
 
 
 def quarterdeck_processes() -> set[int]:

@@ -66,7 +66,7 @@ class Zygote:
             )  # fmt: skip
         self._channel = AsyncChannel(ours, self._on_frame, self._on_end)
         if bare:
-            self.ready.set_result(ZygoteReady(level="all", gpus=0, torch_version="", import_s=0.0, tasks=1))
+            self.ready.set_result(ZygoteReady(level="all", gpus=0, torch_version="", import_s=0.0))
 
     @property
     def pid(self) -> int:

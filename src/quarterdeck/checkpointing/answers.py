@@ -24,7 +24,7 @@ from quarterdeck.checkpointing.storage import is_url
 
 class Answer(msgspec.Struct):
     paths: list[str]
-    """Of checkpoints, the first of which that is whole counts; empty if there is nothing."""
+    """Paths of checkpoints: the first one that is whole counts. Empty if there is nothing."""
     passed_over: list[str] = []
     """In words, what was not looked at."""
     foreign: str = ""

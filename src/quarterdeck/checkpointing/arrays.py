@@ -14,7 +14,7 @@ from quarterdeck.modes import without_modes
 
 Tagged = dict[str, Any]
 MOST_ITEMS = 100_000
-"""Of an array or tensor among hyperparameters; a larger one is data."""
+"""The most numbers of an array or tensor among hyperparameters; a larger one is data."""
 
 _NUMPY_NAME = re.compile(
     r"bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)|(datetime|timedelta)64(\[\w+\])?"

@@ -30,11 +30,11 @@ from quarterdeck.store.layout import rank_name
 
 NEWCOMERS_S = 30.0
 _WIDTH = 160
-"""Of a rank's file: written over in one piece."""
+"""The bytes of a rank's file, which is written over in one piece."""
 
 
 class Position(msgspec.Struct):
-    """Of a rank."""
+    """How far a rank is."""
 
     step: int
     """The last that it has offered."""
@@ -134,7 +134,7 @@ class Attempt:
         return not passed or not self._newcomers_have(step, known)
 
     def unpassed(self) -> set[int]:
-        """Of the steps that were offered."""
+        """Those of the steps that were offered which not all ranks have passed."""
         return set(filter(self.is_open, self._steps()))
 
     def clear(self) -> None:
@@ -169,7 +169,7 @@ class Attempt:
                     yield step
 
     def _positions(self) -> dict[int, Position]:
-        """Of the ranks that have called."""
+        """How far the ranks are that have called."""
         found = ((rank, self._position(rank)) for rank in range(self.world_size))
         return {rank: position for rank, position in found if position is not None}
 

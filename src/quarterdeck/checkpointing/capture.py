@@ -31,7 +31,7 @@ class Captured:
     plain: dict[str, Any] = field(default_factory=dict)
     """By file, without ".pt": optimizer, scheduler, extra, module."""
     pieces: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Of a sharded save: the optimizer's tensors."""
+    """The optimizer's tensors, if the save is sharded."""
     optimizer_names: list[list[str]] | None = None
     own: dict[str, Any] = field(default_factory=dict)
     """This rank's alone: its random generators, its sampler."""

@@ -302,7 +302,8 @@ def parse_metric(metric: str) -> tuple[str, float]:
     kind, _, name = metric.rpartition(":")
     if kind not in ("", "min", "max") or not name:
         raise UsageError(
-            f"{metric!r} names no metric.", 'Write "loss" (lower is better) or "max:acc" (higher is).'
+            f"{metric!r} is not the name of a metric.",
+            'Write "loss" (lower is better) or "max:acc" (higher is).',
         )
     return name, -1.0 if kind == "max" else 1.0
 

@@ -150,7 +150,7 @@ def _check_attributes(value: Any, names: Any) -> None:
     for name in getattr(value, "__dict__", {}):
         cached = isinstance(getattr_static(type(value), name, None), functools.cached_property)
         if name not in names and not cached:
-            raise ValueError(f"would lose its attribute `{name}`, which is none of its fields")
+            raise ValueError(f"would lose its attribute `{name}`, which is not one of its fields")
 
 
 def _enum_fields(value: Any) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _make_dataclass(cls: type, fields: Mapping[str, Any]) -> object | None:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """Of a field that the class has got since."""
+    """The default of a field that the class has got since."""
     if field.default is not dataclasses.MISSING:
         return field.default
     if field.default_factory in _FACTORIES:

@@ -35,7 +35,7 @@ def tidy_up(folder: Path) -> None:
 
 
 def _kept(folder: Path) -> Kept | None:
-    """Of the last attempt."""
+    """What was kept of the last attempt."""
     found = sorted((folder / SAVES).glob("*/kept"), key=lambda path: path.stat().st_mtime_ns)
     data = marks.read(found[-1]) if found else None
     return None if data is None else msgspec.json.decode(data, type=Kept)

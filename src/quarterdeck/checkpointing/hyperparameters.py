@@ -241,7 +241,7 @@ def _decode_tagged(tag: str, data: dict[str, Any], depth: int) -> Any:
 def _decode_key(data: Any, depth: int) -> Any:
     key = _decode(data, depth + 1)
     if not _is_key(key):
-        raise ValueError("no key")
+        raise ValueError("it is not a key")
     return key
 
 

@@ -27,7 +27,7 @@ _YOUNG_S = 60.0
 _OLD_S = 86_400.0
 """Nobody writes on a file for so long."""
 READ_BYTES = 256 << 20
-"""Of a manifest, and of an index of tensors."""
+"""The most that is read of a manifest, and of an index of tensors."""
 
 
 class LocalContents:
@@ -209,7 +209,7 @@ def _is_held(draft: Path, otherwise: bool = False) -> bool:
 
 
 _locks: set[int] = set()
-"""Of this process's drafts."""
+"""The locks on this process's drafts."""
 
 
 def _in_child() -> None:

@@ -47,7 +47,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Of one checkpoint; all that a list or a detail page shows, tensors aside."""
+    """All that a list or a detail page shows of one checkpoint, tensors aside."""
 
     format: int
     step: Step
@@ -107,7 +107,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
 class Tensors(msgspec.Struct, frozen=True):
     tensors: list[TensorInfo]
     optimizer_names: list[list[str]] | None = None
-    """Of each parameter group, the parameters' names in its order; None if the optimizer came alone."""
+    """The parameters' names of each parameter group, in its order; None if the optimizer came alone."""
 
 
 class _Sealed(msgspec.Struct):
@@ -147,7 +147,7 @@ def _check(manifest: Manifest, name: str) -> None:
             raise DamagedCheckpoint(f"{name} names a file {file!r} outside of its folder")
     for metric, value in manifest.metrics.items():
         if isinstance(value, str) and value not in _NOT_FINITE:
-            raise DamagedCheckpoint(f"{name} has for the metric {metric!r:.80} what is not a number")
+            raise DamagedCheckpoint(f"the metric {metric!r:.80} in {name} is not a number")
 
 
 def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | str]:

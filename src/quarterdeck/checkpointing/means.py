@@ -20,7 +20,7 @@ Metrics = dict[str, float | str]
 
 class Later(msgspec.Struct):
     created_unix_ns: int
-    """Of the checkpoint: another one may take its place."""
+    """When the checkpoint was made: another one may take its place."""
     rank_metrics: dict[str, Metrics]
 
 
@@ -51,7 +51,7 @@ def add(manifest: Manifest, contents: Contents, rank_metrics: Mapping[str, Metri
 
 
 def shares(manifest: Manifest) -> dict[str, str]:
-    """Of each metric that not all ranks have given, who has: "mean of 2 of 4 ranks"."""
+    """Who has given each metric that not all ranks have given: "mean of 2 of 4 ranks"."""
     counts = {name: _count(manifest, name) for name in manifest.metrics}
     return {
         name: f"{'mean of ' if count > 1 else 'of '}{count} of {manifest.world_size} ranks"

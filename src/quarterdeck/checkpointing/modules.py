@@ -89,7 +89,7 @@ def aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 
 def parameter_names(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> list[list[str]] | None:
-    """Of each group, in its order; None if it steps something that is not in the module."""
+    """Names by group, in the group's order; None if it steps something that is not in the module."""
     names = Names(module)
     known = {id(parameter): names(name) for name, parameter in module.named_parameters()}
     groups = [

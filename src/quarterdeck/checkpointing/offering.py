@@ -50,7 +50,7 @@ class Order:
 
     @property
     def joint_key(self) -> str:
-        """Of the draft that all ranks write into."""
+        """The key of the draft that all ranks write into."""
         return "" if self.attempt is None else self.attempt.folder.name
 
     def joint(self) -> Joint | None:
@@ -85,7 +85,7 @@ def check(order: Order) -> None:
     text = (
         f"rank {order.rank} saves another state as step {order.step} than {theirs}"
         f"{' did before' if rank < 0 else ''}: {found}.\n"
-        "A checkpoint holds one state, so there is none of this step. Give each of them (each stage of a "
+        "A checkpoint holds one state, so none was saved of this step. Give each of them (each stage of a "
         "pipeline made by hand) a directory= of its own, or save on one rank alone, under `if rank == 0:`. "
         "Of a model sharded by fully_shard every rank writes its part by itself."
     )
@@ -134,7 +134,7 @@ def follow_up(order: Order) -> None:
 
 
 def add_metrics(order: Order) -> None:
-    """Of ranks that have called since the checkpoint is complete. Raises OSError."""
+    """Adds the metrics of ranks that have called since the checkpoint is complete. Raises OSError."""
     if order.offers is not None and order.attempt is not None:
         with marks.alone(order.attempt.folder / "lock"):
             checkpoint = Checkpoint(order.place, order.name)

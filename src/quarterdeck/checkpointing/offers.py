@@ -23,7 +23,7 @@ Metrics = dict[str, float | str]
 
 
 class Offer(msgspec.Struct):
-    """Of one rank."""
+    """What one rank offers."""
 
     digest: str
     metrics: Metrics

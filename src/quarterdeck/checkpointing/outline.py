@@ -51,7 +51,7 @@ def _list(names: Any) -> str:
 
 
 def _tensors(model: Any) -> dict[str, Any]:
-    """Of something else there are none: `capture` refuses it."""
+    """The model's tensors by name; none for anything else, which `capture` refuses."""
     import torch
 
     if isinstance(model, torch.nn.Module):

@@ -24,7 +24,7 @@ _PLAIN = re.compile(
     r"|serialization\._get_layout|(u?int|b?float|complex)\d+|bool|strided)"
     r"|collections\.OrderedDict|_codecs\.encode|(builtins|__builtin__)\.(set|bytearray)"
 )
-"""Of what torch.load takes with `weights_only`, that which nearly all files have."""
+"""What nearly all files have of that which torch.load takes with `weights_only`."""
 
 
 def load_pt(path: Path, trust: bool = False) -> Any:
@@ -46,8 +46,8 @@ def load_pt(path: Path, trust: bool = False) -> Any:
 
 
 def read_dcp(folder: Path) -> tuple[dict[str, Stored], dict[str, tuple[str, ...]], dict[str, Any]]:
-    """Of a folder in torch.distributed.checkpoint's format: the tensors, the path of each name, and how to
-    read what are no tensors, as functions.
+    """Reads a folder in torch.distributed.checkpoint's format: the tensors, the path of each name, and how to
+    read what is not a tensor, as functions.
 
     Raises UntrustedCheckpoint and DamagedCheckpoint.
     """

@@ -76,7 +76,7 @@ class Joint:
             self._unlock()
 
     def parts(self) -> list[bytes]:
-        """Of all ranks, in their order, when all are there. Raises CheckpointError if one failed or died."""
+        """All ranks' parts, in their order, when all are there. Raises CheckpointError if one failed."""
         for rank in self._ranks:
             self._wait_for(self._mark("part", rank), rank)
         return [self._mark("part", rank).read_bytes() for rank in self._ranks]

@@ -58,7 +58,7 @@ class Source:
 
 @contextmanager
 def opened(checkpoint: Checkpoint, trust: bool = False, verify: bool = False) -> Iterator[Source]:
-    """Of one of our own; its tensors are valid within the block. Raises DamagedCheckpoint,
+    """The source that is one of our own; its tensors are valid within the block. Raises DamagedCheckpoint,
     UntrustedCheckpoint.
     """
     if not checkpoint.valid:
@@ -118,7 +118,7 @@ def _open_sharded(source: Source, folder: Path) -> None:
 
 
 def _optimizer(state: Any, names: list[list[str]] | None) -> OptimizerState | None:
-    """Of an optimizer's `state_dict()`; None for one that is not torch's."""
+    """What an optimizer's `state_dict()` holds; None for one that is not torch's."""
     import torch
 
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
@@ -174,7 +174,7 @@ def _hugging_face_files(folder: Path) -> list[Path]:
 
 
 def _from_state(path: str, state: Any) -> Source:
-    """Of what torch.save had: a state dict, or a dict that has one under a usual name."""
+    """The source in what torch.save had: a state dict, or a dict that has one under a usual name."""
     import torch
 
     if not isinstance(state, Mapping):

@@ -141,7 +141,7 @@ def _by_number(source: Source, saved: OptimizerState, optimizer: Any) -> list[li
 
 
 def _same_groups(source: Source, saved: OptimizerState, members: list[list[Any]]) -> list[int]:
-    """Of each group here, which one it is there."""
+    """For each group here, which one it is there."""
     there = {frozenset(group): at for at, group in enumerate(saved.members)}
     order = [there.get(frozenset(group), -1) for group in members]
     if -1 not in order and len(order) == len(saved.members):

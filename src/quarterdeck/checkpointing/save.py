@@ -289,7 +289,7 @@ def _saves(context: Context, place: Place) -> Path:
 
 
 def _key(context: Context) -> str:
-    """Of one attempt of one run. Outside of quarterdeck's runs: of one process group."""
+    """The key of one attempt of one run; outside of quarterdeck's runs, that of one process group."""
     group = f"-{_group_key()}" if context.run_dir.name == LOCAL else ""
     text = f"{context.run_id}-{context.attempt}{group}"
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)

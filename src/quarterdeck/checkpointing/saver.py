@@ -34,7 +34,7 @@ __all__ = ["Order", "Saver", "finish", "flush", "saver"]
 
 
 class Saver:
-    """Of one process. Calls from several threads follow each other."""
+    """What saves for one process. Calls from several threads follow each other."""
 
     def __init__(self) -> None:
         self._staging = Staging()

@@ -34,7 +34,7 @@ class Local(NamedTuple):
     tensor: torch.Tensor
     offsets: tuple[int, ...]
     shape: tuple[int, ...]
-    """Of the whole."""
+    """The shape of the whole tensor."""
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -126,7 +126,7 @@ def _save(draft: Draft, name: str, value: Any) -> File:
 
 
 def _tensors_in(state: Any) -> list[TensorInfo]:
-    """Of an optimizer's state, by their paths."""
+    """The tensors of an optimizer's state, by their paths."""
     import torch
 
     found = []

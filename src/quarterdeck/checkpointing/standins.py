@@ -27,7 +27,7 @@ class Described:
 
 
 class _Metadata(Described):
-    """Of all tensors, and of the files that they are in."""
+    """The description of all tensors, and of the files that they are in."""
 
     planner_data: Any = None
 

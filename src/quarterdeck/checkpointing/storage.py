@@ -67,7 +67,7 @@ class Place(Protocol):
     def path(self) -> str: ...
 
     def names(self) -> list[str]:
-        """Of all folders that may be checkpoints; empty if the place is not there."""
+        """The names of all folders that may be checkpoints; empty if the place is not there."""
 
     def contents(self, name: str) -> Contents: ...
 

@@ -128,7 +128,7 @@ class Detached:
                 facts = {"attempt": str(self._run.attempt), "pid": str(os.getpid())}
                 holder[0].send(Answer(text=run_id, facts=facts))
             case Reach(run_id=run_id):
-                holder[0].send(Refused(text=f"{run_id} is not the run of this coordinator."))
+                holder[0].send(Refused(text=f"{run_id} is not the run of this process."))
             case _:
                 holder[0].send(Refused(text="A detached run can be asked for its state and be stopped."))
 

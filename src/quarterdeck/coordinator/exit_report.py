@@ -32,7 +32,7 @@ def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int) -> Outcome
         evalue=how_it_ended(worker, exited),
         signal=_signal(exited),
         exitcode=_exitcode(exited),
-        evidence=[*_evidence(worker, exited)],
+        evidence=_evidence(worker, exited),
         lost=sorted(worker.names),
         by_quarterdeck=bool(worker.ended_by),
     )
@@ -65,10 +65,10 @@ def _gloo_spoke(worker: Worker) -> bool:
     return any("gloo" in line.lower() for line in worker.last_lines)
 
 
-def _evidence(worker: Worker, exited: Exited) -> list[Evidence]:
+def _evidence(worker: Worker, exited: Exited) -> list[Evidence | str]:
     if exited.pid == 0:
         return []
-    found = [Evidence("Peak memory", f"{words.gib(exited.peak_memory_bytes)} GiB")]
+    found: list[Evidence | str] = [Evidence("Peak memory", f"{words.gib(exited.peak_memory_bytes)} GiB")]
     if where := _where(exited.stacks):
         found.append(Evidence("Where it was", "\n".join(where)))
     if lines := [line[:300] for line in worker.last_lines if line.strip()]:

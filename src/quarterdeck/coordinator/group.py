@@ -213,5 +213,5 @@ class WorkerGroup:
         except WorkerDied as death:
             return self._death(worker, death, "while it joined the others")
         if not isinstance(message, Joined) or message.incarnation != self.incarnation:
-            return f"rank {worker.rank} answered out of turn."
+            return f"rank {worker.rank} gave an answer that nobody had asked for."
         return f"rank {worker.rank} could not join the others: {message.error}" if message.error else ""

@@ -19,10 +19,8 @@ from quarterdeck.coordinator.worker import Worker, WorkerDied
 from quarterdeck.present.words import ranks_in_words
 from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.kernel import Finished
-from quarterdeck.protocol.worker import Outcome, Raise, Release
+from quarterdeck.protocol.worker import FINISH_GRACE_S, Outcome, Raise, Release
 
-FINISH_GRACE_S = 0.1
-"""After one rank failed, the others may end by themselves for this long: often they fail alike."""
 PYTHON_GRACE_S = 0.05
 """Python code gets KeyboardInterrupt within this; a rank that still runs is taken to be stuck in a
 collective.

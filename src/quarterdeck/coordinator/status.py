@@ -86,7 +86,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
         "python": f"{sys.version.split()[0]} ({sys.executable})",
         "torch": f"{node.torch_version}, imported in {node.import_s:.1f} s" if known else "being imported",
         "forked from": f"pid {node.zygote.pid}, {_zygote_words(node.imported)}",
-        "coordinator": f"pid {os.getpid()}, no open port",
+        "background process": f"pid {os.getpid()}, no open port",
         "cores": str(known.cores if known else os.cpu_count()),
         "GPUs": str(known.gpus) if known else "not counted yet",
         "session": _state_words(session),
@@ -96,7 +96,7 @@ def _doctor(coordinator: Coordinator, session: Session) -> Answer:
     }
     errors = last_errors()
     if errors:
-        facts["messages of our own processes"] = errors
+        facts["messages of quarterdeck's own processes"] = errors
     return Answer(text=_state_words(session), facts=facts)
 
 

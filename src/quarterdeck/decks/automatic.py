@@ -39,7 +39,7 @@ def keep_fields(run_folder: Path, fields: tuple[str, ...]) -> None:
 
 
 def kept_fields(run_folder: Path) -> tuple[str, ...]:
-    """Of a run; all, if it says nothing."""
+    """The fields that a run keeps; all, if it says nothing."""
     try:
         return chosen(json.loads(files.read(run_folder, *DECK_FIELDS, limit_bytes=_READ_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):

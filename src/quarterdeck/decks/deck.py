@@ -209,7 +209,7 @@ class Deck:
         return DeckPage(self.name, page(self.name, self._snapshot()[1]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """Of a run's deck only its name, for `qd.Deck("x").append(y)` as a cell's last line: the run's view
+        """Only the name of a run's deck, for `qd.Deck("x").append(y)` as a cell's last line: the run's view
         shows it, and the notebook need not hold it, once for each rank.
         """
         if self._live:

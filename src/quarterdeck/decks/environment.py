@@ -41,7 +41,6 @@ def environment(folder: Path) -> str:
             "backend": group.backend,
             "devices": ", ".join(group.devices),
         }
-        found |= group.environment
     rows = [(name, Raw(f"<code>{escaped(value)}</code>")) for name, value in found.items() if value]
     return table([], rows) + _packages(folder)
 

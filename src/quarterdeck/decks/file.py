@@ -30,7 +30,7 @@ from quarterdeck.store.layout import deck_folder
 from quarterdeck.store.records import CHECK_BYTES, checked, content_at, length_at
 
 LIMIT_BYTES = 10_000_000
-"""Of all parts of a deck."""
+"""The most that all parts of a deck hold together."""
 SUFFIX = ".deck"
 
 _HEAD = struct.Struct("<2sBB")
@@ -41,7 +41,7 @@ _NUMBER = re.compile(rb"[0-9]{1,15}")
 _SLUG_CHARS = 40
 _LABEL_BYTES = 1 << 20
 _READ_BYTES = 4 * LIMIT_BYTES
-"""Of a file: there is something around each part."""
+"""The most that is read of a file: there is something around each part."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Body:
 
 
 def place_of(attempt: int, rank: int) -> tuple[str, ...]:
-    """Of a rank's decks, in the run's folder."""
+    """The place of a rank's decks in the run's folder."""
     return deck_folder(attempt, rank)
 
 

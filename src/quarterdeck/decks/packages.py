@@ -48,7 +48,7 @@ def _listed() -> bytes:
 
 
 def installed() -> dict[str, str]:
-    """Of this process's path; the first of a name is the one that is imported."""
+    """The packages on this process's path; the first one of a name is the one that is imported."""
     found: dict[str, str] = {}
     for folder in sys.path:
         for name in _entries(folder):

@@ -32,7 +32,7 @@ CSP = (
 )
 SANDBOX = "allow-scripts"
 MERGED_BYTES = 20_000_000
-"""Of the decks on a page of all ranks: it has to reach a browser in one piece."""
+"""The most that decks take on a page of all ranks: it has to reach a browser in one piece."""
 _FAR = (
     *("<script", "<style", "<base", "<iframe", "<link", "<meta", "<object", "<embed", "javascript:"),
     *("<!--", "<template", "<textarea", "<xmp", "<plaintext", "<noscript"),
@@ -41,10 +41,10 @@ _FAR = (
 """Markup that reaches beyond its place: it acts on the whole page, or swallows what follows."""
 _HANDLER = re.compile(r"on[a-z]+\s*=")
 _HEIGHT_PX = 320
-"""Of a frame in a notebook until its page has told its own, or where scripts do not run."""
+"""The height of a frame in a notebook until its page has told its own, or where scripts do not run."""
 
 _AROUND = "body{margin:0}iframe{display:block;width:100%;height:100vh;border:0}"
-"""Of a page that only holds another one; its own height is nothing to tell of before it knows that one's."""
+"""The style of a page that only holds another one; it has no height to tell before it knows that one's."""
 
 _SCRIPT = """
 (()=>{let last=0;const tell=()=>{const held=document.querySelector("body.qd-rank>iframe");

@@ -41,7 +41,7 @@ class Phase:
 
 @dataclass
 class Phases:
-    """Of all attempts."""
+    """The phases of all attempts."""
 
     phases: list[Phase] = field(default_factory=list)
     """By rank, and for each as they are drawn."""
@@ -61,7 +61,7 @@ class _Attempt:
     running: int = 0
     world_size: int = 0
     ends: dict[int, int] = field(default_factory=dict)
-    """Of ranks."""
+    """When each rank ended."""
 
 
 def read_phases(folder: Path) -> Phases:

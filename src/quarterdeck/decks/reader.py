@@ -88,7 +88,7 @@ class StoredDecks:
         return self._body(file) if file is not None else None
 
     def names(self, rank: int) -> list[str]:
-        """Of the decks that a rank has written: the user's in order of creation, then the automatic ones."""
+        """The decks that a rank has written: the user's as they were created, then the automatic ones."""
         found = [(file.label, name) for (name, of), file in self._files(None).items() if of == rank]
         return [name for _, name in sorted(found, key=lambda one: _order(one[0]))]
 
@@ -152,7 +152,7 @@ class StoredDecks:
     # ---- what the run's own files tell
 
     def _made(self, name: str) -> Head | None:
-        """Of a deck that is made when it is asked for; None if there is nothing to make it of."""
+        """The head of a deck that is made when it is asked for; None if there is nothing to make it of."""
         if name in (automatic.INPUT, automatic.OUTPUT):
             return None
         names = [HEADER]

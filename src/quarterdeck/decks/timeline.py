@@ -22,7 +22,7 @@ _KNOWN = {
 _OTHERS = ("p4", "p5", "p6", "p7", "p8", "p9")
 _HEIGHT_PX = 20
 _LEAST = 0.0005
-"""Of the axis: gaps smaller than that between phases of one name are not drawn."""
+"""A share of the axis: gaps smaller than that between phases of one name are not drawn."""
 _MOST = 2_000
 """Phases drawn of a rank."""
 _COLUMNS = 12

@@ -51,7 +51,7 @@ class Writer:
         self._whole = False
         """What is in the file is what was meant to be there, so that it can go on."""
         self._generation = self._count = self._cut = 0
-        """Of what is in the file."""
+        """These describe what is in the file."""
         self._inode = 0
         self._announced = False
 

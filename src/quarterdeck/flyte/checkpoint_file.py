@@ -31,7 +31,7 @@ from quarterdeck.modes import without_modes
 _RECORD = ".quarterdeck/hyperparameters.json"
 _RECORD_LIMIT_BYTES = 64 << 20
 _LOADABLE = ("Tensor", "dtype", "device", "Size")
-"""Of torch: what a file may hold without trust."""
+"""The names in torch that a file may hold without trust."""
 
 
 def write(path: Path, module: Any, value: Any, optimizer: Any) -> None:
@@ -120,7 +120,7 @@ def _refusal(path: Path, error: Exception) -> Exception:
 
 
 def _check_loadable(file: BinaryIO) -> None:
-    """Of the states: a module may keep anything under `get_extra_state`."""
+    """Looks through the states: a module may keep anything under `get_extra_state`."""
     import torch
 
     file.seek(0)

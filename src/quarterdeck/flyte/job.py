@@ -164,7 +164,7 @@ class PyTorch:
         check(self, run_policy=POLICY, num_workers=or_none(whole(0)), increase_shared_mem=FLAG)
         if (self.num_workers is None) == (self.worker.replicas is None):
             both = "both worker.replicas and num_workers" if self.num_workers is not None else "no workers"
-            raise ConfigError(f"PyTorch: {both} given.", "Write PyTorch(worker=Worker(replicas=3)).")
+            raise ConfigError(f"PyTorch has {both}.", "Write PyTorch(worker=Worker(replicas=3)).")
 
     @property
     def world_size(self) -> int:

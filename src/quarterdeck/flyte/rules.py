@@ -32,7 +32,7 @@ class Fixed(dict[str, Any]):
 
 
 def refuse(config: Any, name: str, value: Any, hint: str) -> NoReturn:
-    raise ConfigError(f"{type(config).__name__}: {name}={value!r} cannot be.", hint)
+    raise ConfigError(f"{type(config).__name__}: {name}={value!r} is not possible.", hint)
 
 
 # A field's rule: what to write, and whether a value is that.

@@ -37,7 +37,7 @@ class CheckpointSchema:
     ) -> None:
         if unknown not in _UNKNOWN:
             raise ArgumentError(
-                f"unknown={unknown!r} cannot be.", 'Write unknown="raise" or unknown="exclude".'
+                f"unknown={unknown!r} is not possible.", 'Write unknown="raise" or unknown="exclude".'
             )
         self._cls = cls
         self.fields, self.load_fields = tuple(fields), tuple(load_fields)

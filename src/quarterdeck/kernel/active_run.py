@@ -170,7 +170,7 @@ class ActiveRun:
         if finished is not None:  # what could not be shown changes nothing about it
             self.ended.set_result(finished)
         else:
-            self.ended.set_exception(problem or RuntimeError("the run has no end"))
+            self.ended.set_exception(problem or RuntimeError("the run ended without saying how"))
 
     def _show_failure(self, finished: Finished | None, problem: BaseException | None) -> None:
         """Nobody may ever ask for its result."""
@@ -182,7 +182,7 @@ class ActiveRun:
 
 
 def _state_after(error: BaseException) -> RunState:
-    """Of a run that has no end of its own."""
+    """The state of a run that has no end of its own."""
     if isinstance(error, RunInterrupted):
         return "stopped"
     return "failed" if isinstance(error, UsageError) else "lost"

@@ -106,7 +106,7 @@ class Coordinator:
 
     @property
     def named(self) -> str:
-        return f"The coordinator (pid {self.process.pid})"
+        return f"quarterdeck's background process (pid {self.process.pid})"
 
     def silent_words(self) -> str:
         """For a reader who waits for it."""

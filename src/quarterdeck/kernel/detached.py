@@ -28,7 +28,7 @@ _ANSWER_LIMIT_S = 5.0
 
 
 class DetachedCoordinator(Coordinator):
-    """Of one run. `close` lets go of it, and ends it only where no run is on record yet."""
+    """One run's coordinator. `close` lets go of it, and ends it only where no run is on record yet."""
 
     @classmethod
     def start(cls) -> DetachedCoordinator:
@@ -52,7 +52,7 @@ class DetachedCoordinator(Coordinator):
 
     @property
     def named(self) -> str:
-        return "The coordinator of this detached run"
+        return "The background process of this detached run"
 
     def end(self, why: str) -> WorkersLost:
         """Not by us: it may be on another task, and stops as soon as it can."""
@@ -101,9 +101,9 @@ def reach(run: StoredRun, action: Literal["ask", "stop"]) -> None:
     except OSError as error:
         why = error.strerror or error
         raise UsageError(
-            f"The coordinator of {run.run_id} (pid {keeper.pid}) cannot be reached: {why}."
+            f"The background process of {run.run_id} (pid {keeper.pid}) cannot be reached: {why}."
         ) from None
     if frame is not None and isinstance(frame.message, Refused):
         raise UsageError(frame.message.text)
     if frame is None or not isinstance(frame.message, Answer):
-        raise UsageError(f"The coordinator of {run.run_id} (pid {keeper.pid}) does not answer.")
+        raise UsageError(f"The background process of {run.run_id} (pid {keeper.pid}) does not answer.")

@@ -12,7 +12,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
 from quarterdeck.decks.automatic import FIELDS, chosen
 from quarterdeck.errors import QuarterdeckError, UsageError
@@ -103,7 +103,7 @@ class Options:
             (
                 self.background,
                 self.setup,
-                "A `--setup` cell has to be over before the next: no `--background`.",
+                "A `--setup` cell has to be over before the next: leave `--background` out.",
             ),
             (
                 self.restart,
@@ -133,7 +133,7 @@ class Option:
     """Field of `Options`; the keyword in Python."""
     flag: str
     metavar: str
-    """Of what stands after the flag; "" for a switch, which turns the field's default around."""
+    """A name for what stands after the flag; "" for a switch, which turns the field's default around."""
     says: str
     """What it does, for the magic's help and the README."""
     places: frozenset[Place]
@@ -324,14 +324,14 @@ TABLE = (
     ),
     Option(
         "background", "--background", "",
-        "leaves the notebook free once the cell has its turn, and gives a `Run`; the session's next cell "
+        "leaves the notebook free once the cell has begun, and gives a `Run`; the session's next cell "
         "waits for it",
         _CELLS,
     ),
     Option("bind_as", "--as", "NAME", "binds the `Run` to this name", _CELLS, identifier),
     Option(
         "session", "--session", "NAME", "the group of workers; a new name starts another one",
-        _GROUPS | _FUNCTION, session_name,
+        _GROUPS | _FUNCTION | _SESSION, session_name,
     ),
     Option(
         "name", "--name", "TEXT", "a name for the run, in messages and in `qd.runs()`",
@@ -394,8 +394,3 @@ def readme_rows() -> list[str]:
             flags = [f"`{flag}{metavar}`" for flag in (one.short, one.flag) if flag]
             rows.append(f"| {', '.join(flags)} | {one.says} |")
     return rows
-
-
-def refuse(what: str, value: object, unfit: Unfit) -> NoReturn:
-    """For what is no option: the argument `what` of some call."""
-    raise UsageError(f"{what} is {value!r}, which is not {unfit.what}.", unfit.cure) from None

@@ -67,9 +67,7 @@ def _latest(wanted: Wanted, runs: Sequence[StoredRun]) -> Parent:
         return _of_run(found)
     called = wanted.name or wanted.title
     if like:
-        text = (
-            f"No earlier run of {called} has a checkpoint (of {len(like)}); the newest is {like[0].run_id}."
-        )
+        text = f"No earlier run of {called} has a checkpoint. The newest of {len(like)} is {like[0].run_id}."
     else:
         text = f"This notebook has no earlier run of {called} to resume."
     raise UsageError(text, _near(called, runs))
@@ -87,7 +85,7 @@ def _is_like(run: StoredRun, wanted: Wanted) -> bool:
 def _of_run(run: StoredRun) -> Parent:
     checkpoints = run.folder / CHECKPOINTS
     if not has_checkpoint(checkpoints):
-        hint = "`qd.save_checkpoint` and `qd.current().checkpoint` keep some, for the next time."
+        hint = "`qd.save_checkpoint` and `qd.current().checkpoint` save checkpoints, for the next time."
         raise UsageError(f"{run.run_id} has no checkpoint to resume from: it {run.state}.", hint)
     return Parent(run.run_id, str(run.folder), str(checkpoints))
 

@@ -338,7 +338,7 @@ class Run:
     def _reach(self, action: Literal["ask", "stop"]) -> None:
         keeper = self._stored.header.keeper
         if not self.detached:
-            whose = f" (its coordinator is pid {keeper.pid})" if keeper is not None else ""
+            whose = f" (its background process is pid {keeper.pid})" if keeper is not None else ""
             raise UsageError(f"{self.run_id} runs under another kernel{whose}: stop it there.")
         try:
             detached.reach(self._stored, action)

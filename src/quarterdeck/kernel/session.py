@@ -55,7 +55,7 @@ class Session:
     notebook: Notebook
     name: str = "default"
     _ledger: tuple[int, TransferState] | None = None
-    """Of one coordinator, by its pid."""
+    """What one coordinator's workers have, with that coordinator's pid."""
     _turn_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held through a turn: the coordinator may give the next one a moment before the last is settled here."""
     _sent: tuple[int, KernelContext] | None = None
@@ -125,7 +125,7 @@ class Session:
         self._last = accepted.folder, msgspec.structs.replace(known, run_id=accepted.run_id)
 
     def last_run(self) -> Run | None:
-        """Of the last cell that went on record."""
+        """The run of the last cell that went on record."""
         return held_runs.at(*self._last) if self._last is not None else None
 
     # ---- turns

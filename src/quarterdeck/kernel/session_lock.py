@@ -34,7 +34,7 @@ class HeldTurn:
         return plan
 
     def plan_alone(self, names: CellNames) -> Plan:
-        """Of a set-up cell: what a worker needs for it that has nothing yet."""
+        """What a worker that has nothing yet needs for a set-up cell."""
         alone = plan_for_empty(names, self.notebook)
         self.ledger.replays(alone)
         return alone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.options import Options, Unfit, refuse, session_name
+from quarterdeck.kernel.options import Options, kept
 from quarterdeck.kernel.session import Session as SessionCalls
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.kernel import Control, RankStatus
@@ -56,10 +56,7 @@ class Session:
             UsageError: this machine cannot have such a group, or the running one is another.
             WorkersLost: the processes vanished while they started.
         """
-        try:
-            self.name = session_name(name)
-        except Unfit as unfit:
-            refuse("name", name, unfit)
+        self.name: str = kept("Session()", "session", name)
         self._control("start", _spec(n, backend=backend, start_method=start_method))
 
     @property

@@ -100,7 +100,7 @@ class Grid:
         self.bits = 0
         """The width is 2 to the power of it."""
         self.keys: Ints = np.zeros(0, np.int64)
-        """Of all ranks' buckets."""
+        """The keys of all ranks' buckets."""
         self.lines: dict[int, Line] = {}
         self._changed: dict[int | None, int] = {}
         """By rank, None for the mean: the key of the first bucket that is another one."""
@@ -193,7 +193,7 @@ def in_order(records: Records) -> Records:
 
 
 def between(parts: Iterable[Records], first: int, last: int) -> Records:
-    """Of records in their order, those of these steps."""
+    """The records of these steps, from records in their order."""
     import numpy as np
 
     first, last = max(first, -(1 << 63)), min(last, (1 << 63) - 1)
@@ -211,7 +211,7 @@ def between(parts: Iterable[Records], first: int, last: int) -> Records:
 
 
 def line_of(records: Records, bits: int) -> Line:
-    """Of records in order."""
+    """The line that records in their order make."""
     import numpy as np
 
     places = np.array([records.steps, records.steps, records.times])

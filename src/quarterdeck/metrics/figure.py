@@ -29,7 +29,7 @@ _MEAN, _TEXT, _FAINT, _GRID, _AXIS, _ERROR = (
 )
 _WIDTH_PX, _ROW_PX, _DPI = 684, 212, 100
 _POINT = 72 / _DPI
-"""Of a pixel: matplotlib counts lines and type in points."""
+"""The points of a pixel: matplotlib counts lines and type in points."""
 _LINES = 8
 _UNITS = ((3 * 3600, "hours", 3600), (180, "minutes", 60), (0, "seconds", 1))
 

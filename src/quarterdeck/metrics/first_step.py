@@ -12,7 +12,7 @@ _LOOKED_AT_BYTES = 4 << 20
 
 
 def second_step_unix_ns(context: Context) -> int | None:
-    """Of what it has logged, or of a loop with progress, whichever was earlier; None before."""
+    """When it logged a second step, or a loop with progress began one, whichever was earlier; None before."""
     found = [ns for ns in (_second_logged(context), second_item_unix_ns(context)) if ns is not None]
     return min(found, default=None)
 

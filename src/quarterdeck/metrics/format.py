@@ -30,11 +30,11 @@ MARK = b"qd" + bytes([FORMAT])
 NAMES = MARK + b"NAMES"
 WORD = 8
 NAMES_LIMIT_BYTES = 1 << 24
-"""Of the JSON. A length beyond it is garbage, not a record to wait for."""
+"""The most that the JSON takes. A length beyond it is garbage, not a record to wait for."""
 
 _HEAD = struct.Struct("<8sqII")
 _NAMES_LIMIT = 100_000
-"""Of one call."""
+"""The most names of one call."""
 
 
 class Layout:
@@ -68,7 +68,7 @@ def definition(layout: Layout, attempt: int, rank: int) -> bytes:
 
 
 def length_of_names(data: bytes, start: int) -> int:
-    """Of the JSON, as the record that begins there says; 0 where it cannot be so."""
+    """The length of the JSON, as the record that begins there says; 0 where it cannot be so."""
     length: int = _HEAD.unpack_from(data, start)[2] if len(data) - start >= _HEAD.size else 0
     return length if length <= NAMES_LIMIT_BYTES else 0
 
@@ -93,5 +93,5 @@ def read_definition(data: bytes, start: int) -> Definition | None:
         if not all(isinstance(name, str) for name in names) or not 0 < len(names) <= _NAMES_LIMIT:
             raise ValueError("not names")
     except (KeyError, TypeError, RecursionError):
-        raise ValueError("a record of names without any") from None
+        raise ValueError("a record of names that has none") from None
     return Definition(Layout(tuple(names)), _HEAD.size + length)

@@ -37,7 +37,7 @@ _EFFORT_BYTES = 4 << 30
 _LEAST_EFFORT_BYTES = 1 << 10
 """What looks like a record, and is none, costs its checksum, and the look."""
 _LAYOUTS = 100_000
-"""Of a file."""
+"""The most layouts of a file."""
 
 
 class Columns:
@@ -90,7 +90,7 @@ class MetricFile:
         self.path = path
         self.attempt, self.rank = known
         self.skipped_bytes = 0
-        """Of torn records."""
+        """The bytes of torn records."""
         self._columns: dict[int, Columns] = {}
         self._offset = 0
         self._torn_bytes = 0
@@ -290,7 +290,7 @@ def _mapped(path: Path) -> Iterator[Bytes]:
 
 
 def _layouts(data: Bytes, effort: Effort) -> list[Layout]:
-    """Of the records at both ends of a file."""
+    """The layouts of the records at both ends of a file."""
     ids = {word for part in (data[:_TAIL_BYTES], data[-_TAIL_BYTES:]) for word in _marked(part)}
     found = (_layout(data, id, effort) for id in ids)
     return [layout for layout in found if layout is not None]

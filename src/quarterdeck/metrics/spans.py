@@ -24,7 +24,7 @@ from quarterdeck.store.spans import Span
 __all__ = ["SpanFile", "span"]
 
 LIMIT = 10_000
-"""Of the spans that one process keeps of a rank and an attempt."""
+"""The most spans that one process keeps of a rank and an attempt."""
 NAME_CHARS = 200
 """A longer name is cut."""
 

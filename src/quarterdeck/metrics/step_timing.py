@@ -37,14 +37,14 @@ _APART_NS = 10_000_000
 
 
 class Pace(NamedTuple):
-    """Of one rank; None is not known."""
+    """How one rank gets on; what is None is not known."""
 
     step: int | None = None
     """The last one."""
     step_ms: float | None = None
     """Mean over the last 20 steps or so, as far as waiting is known where it is."""
     wait_ms: float | None = None
-    """Of that, waiting for other ranks."""
+    """The part of it that was spent waiting for other ranks."""
     slowest: bool = False
     """Its own work for a step, without waiting, takes 15 % longer than the others' median. One rank at most,
     and only if that is so over 20 steps.
@@ -74,7 +74,7 @@ class Paces:
 
     def __init__(self, folder: Path) -> None:
         self.steps_per_s: float | None = None
-        """Of all ranks together, which do the same steps; None before the second one."""
+        """The pace of all ranks together, which do the same steps; None before the second one."""
         self._folder = folder
         self._begin(0)
 

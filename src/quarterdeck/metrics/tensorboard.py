@@ -26,7 +26,7 @@ def event_folder(directory: str) -> str:
 
 
 class EventFiles:
-    """Of one rank and attempt. Nothing is made before the first value; no method raises."""
+    """The files of one rank and attempt. Nothing is made before the first value; no method raises."""
 
     def __init__(self, context: Context, directory: str) -> None:
         self.folder = Path(directory) / context.run_dir.name / rank_name(context.rank)

@@ -40,7 +40,7 @@ class ThinnedMetrics:
         self.last_steps: dict[int, int] = {}
         """By rank, of what it logged last in this run."""
         self.began_unix_ns = 0
-        """Of the first value, also of a run that this one continues; 0 without one."""
+        """The time of the first value, also if a run that this one continues has it; 0 without one."""
         self.renewed = False
         """Everything was read anew, as files were not those that they had been; the caller sets it back."""
         self._chain = Chain(folder)
@@ -179,7 +179,7 @@ def packed(part: Part, began_unix_ns: int) -> bytes:
 def _counting(
     link: Link, columns: Columns, names: Iterable[str], start: int | None = None, end: int | None = None
 ) -> Iterator[tuple[str, Records]]:
-    """Of a part of the records, or of all, those that are not a later run's; nothing if there are none."""
+    """Those records, of a part or of all, that are not a later run's; nothing if there are none."""
     steps, times = _ints(columns.steps, start, end), _ints(columns.times, start, end)
     here = slice(None) if int(steps.max()) < link.end else steps < link.end
     steps, times = steps[here], times[here]

@@ -46,7 +46,7 @@ def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
 def thinned(
     x: NDArray[np.float64], y: NDArray[np.float64], columns: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each of `columns` slices of x the least and the greatest value, in their order: the line looks the
+    """The least and the greatest value of each of `columns` slices of x, in their order: the line looks the
     same. Not touched if it is short. A slice without a finite value gives NaN.
     """
     import numpy as np

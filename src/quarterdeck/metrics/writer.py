@@ -32,7 +32,7 @@ class Writer:
         self.attempt = context.attempt
         self.path = path_of(context)
         self.step = step
-        """Of the last call."""
+        """The step of the last call."""
         self.layouts: dict[tuple[str, ...], Layout] = {}
         """Those whose names are in the file."""
         self.append: Callable[[bytes], int | None] = len

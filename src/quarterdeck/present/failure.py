@@ -202,8 +202,6 @@ class _Report:
             return f"{{was}} released{{after}}{kept}"
         if outcome.state == "interrupted":
             return f"{{was}} interrupted{kept}"
-        if outcome.state == "skipped":
-            return "did not run the cell"
         if self.root is None or outcome is self.root or outcome.by_quarterdeck:
             return _escape(verb(outcome))
         first = self._name(self.same)
@@ -275,7 +273,7 @@ def _alike(outcome: Outcome, other: Outcome) -> bool:
     """Whether two ranks failed at the same place in the same way."""
     if outcome.rank == other.rank:
         return True
-    if outcome.state != other.state or outcome.state in ("ok", "released", "skipped", "killed"):
+    if outcome.state != other.state or outcome.state in ("ok", "released", "killed"):
         return False
     return _seen(outcome) == _seen(other)
 

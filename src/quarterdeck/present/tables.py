@@ -36,6 +36,11 @@ def _cell(tag: str, text: str, is_number: bool, style: str) -> str:
     return f'<{tag} style="{_CELL}{"right" if is_number else "left"}{wrap}{style}">{shown}</{tag}>'
 
 
+def faint(text: str) -> str:
+    """HTML of words that step back."""
+    return f'<span style="font-weight:400;{FAINT}">{escape(text)}</span>'
+
+
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Its lines; none without rows."""
     if not rows:

@@ -25,7 +25,7 @@ _STEERS = re.compile(
 
 
 def one_line(text: str, most: int) -> str:
-    """Of whatever a user or a file has called something, as it can stand in a table."""
+    """Whatever a user or a file has called something, as it can stand in a table."""
     line = " ".join(_STEERS.sub("", text[: 16 * most]).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 

@@ -13,6 +13,9 @@ from quarterdeck.public import public
 
 SUMMARY_CHARS = 1000
 
+FINISH_GRACE_S = 0.1
+"""After one rank failed, the others may end by themselves for this long: often they fail alike."""
+
 
 # ---- from the kernel, by way of the coordinator
 
@@ -135,7 +138,7 @@ class Outcome(Message):
     Attributes:
         rank: 0 up to the number of ranks - 1.
         state: "ok"; "error" (it raised); "interrupted"; "released" (it waited in a collective and was freed
-            because another rank failed); "killed" (the process is gone); "skipped".
+            because another rank failed); "killed" (the process is gone).
         time_unix_ns: when it ended, in ns since 1970.
         ename: class name of its exception; "" without one.
         evalue: text of its exception.
@@ -152,7 +155,7 @@ class Outcome(Message):
     """
 
     rank: Rank
-    state: Literal["ok", "error", "interrupted", "released", "killed", "skipped"]
+    state: Literal["ok", "error", "interrupted", "released", "killed"]
     """released: it waited in a collective and was freed because another rank failed; killed: the process is
     gone.
     """
@@ -295,7 +298,6 @@ class Joined(Message):
 
     incarnation: int
     error: str = ""
-    revived: int = 0
     not_revived: list[str] = []
     """Descriptions of objects that still hold the old group."""
     checksums: list[str] = []

@@ -27,7 +27,6 @@ class ZygoteReady(Message):
     gpus: int
     torch_version: str
     import_s: float
-    tasks: int
 
 
 class Forked(Message):

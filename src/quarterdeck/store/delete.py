@@ -43,7 +43,7 @@ def delete(run: _Run) -> None:
 
 
 def folder_bytes(path: Path) -> int:
-    """Of all files in it; what vanishes meanwhile counts nothing, links are not followed."""
+    """The bytes of all files in it; what vanishes meanwhile counts nothing, links are not followed."""
     total = 0
     folders = [os.fspath(path)]
     while folders:

@@ -46,7 +46,7 @@ def _commit(cwd: Path) -> str:
 
 
 def _git_folder(found: Path) -> Path:
-    """Of a work tree or a submodule `.git` is a file that names the folder."""
+    """The folder that `.git` is, or names: in a work tree or a submodule it is a file."""
     if found.is_dir():
         return found
     return found.parent / found.read_text().strip().removeprefix("gitdir: ")

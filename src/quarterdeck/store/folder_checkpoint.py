@@ -84,7 +84,7 @@ class FolderCheckpoint:
             if self._restored is None and (entries := self._previous()):
                 target = self._own_folder() if path is None else Path(path)
                 if not target.is_dir():
-                    raise ValueError(f"A checkpoint is restored into a directory, and {target} is none.")
+                    raise ValueError(f"A checkpoint is restored into a directory, and {target} is not one.")
                 for entry in entries:
                     _copy(entry, target / entry.name)
                 self._restored = target
@@ -239,7 +239,7 @@ def _latest(folder: Path) -> Path | None:
 def _local(folder: str | Path) -> Path:
     text = os.fspath(folder).removeprefix("file://")
     if "://" in text:
-        raise ValueError(f"Checkpoints are saved to local folders, and {text} is none.")
+        raise ValueError(f"Checkpoints are saved to local folders, and {text} is not one.")
     return Path(text).resolve()
 
 

@@ -42,7 +42,7 @@ TERMINAL: frozenset[RunState] = frozenset(("succeeded", "failed", "stopped", "lo
 """The first of these that a run reaches is its last state, whatever is written after it."""
 
 _HEADER_BYTES = 64 << 20
-"""Of `run.json`, which holds the code of its cell."""
+"""The most that is read of `run.json`, which holds the code of its cell."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class RunHeader(msgspec.Struct):
     """What readers call it: "cell [7]", "train()"."""
     source: str = ""
     arguments: str = ""
-    """Of a function: as its call has them, shortened: "lr=0.1, epochs=5"."""
+    """A function's arguments as its call has them, shortened: "lr=0.1, epochs=5"."""
     notebook: str = ""
     cwd: str = ""
     created_unix_ns: UnixNs = 0
@@ -73,7 +73,7 @@ class RunHeader(msgspec.Struct):
     resumed_from: str = ""
     """The folder of checkpoints, or the one checkpoint, that it began with."""
     max_restarts: Count = 0
-    """Of a closed run: attempts there may be after the first."""
+    """How many attempts an isolated run may have after the first."""
 
 
 class _Event(msgspec.Struct, tag_field="event"):
@@ -85,9 +85,9 @@ class StateEvent(_Event, tag="state"):
     attempt: Attempt = 0
     reason: str = ""
     stopped: Literal["", "interrupt", "timeout"] = ""
-    """Of a terminal state: who ended it, if not a rank."""
+    """Who brought about a terminal state, if not a rank."""
     root_cause: Rank | None = None
-    """Of a failure: the rank that failed first."""
+    """The rank that failed first, if the run failed."""
 
 
 class GroupEvent(_Event, tag="group"):
@@ -98,7 +98,6 @@ class GroupEvent(_Event, tag="group"):
     backend: str
     device_type: str
     devices: list[str]
-    environment: dict[str, str] = {}
 
 
 class LoadEvent(_Event, tag="load"):
@@ -156,12 +155,12 @@ def decode_header(text: bytes) -> RunHeader:
     if header.format > FORMAT:
         raise ValueError(f"it has format {header.format}; this version of quarterdeck reads {FORMAT}")
     if not header.run_id or not header.created_unix_ns:
-        raise ValueError("it names no run")
+        raise ValueError("it does not say which run it is of")
     return header
 
 
 def read_header(folder: Path) -> RunHeader:
-    """Of the run in that folder. Raises OSError, and ValueError as `decode_header`."""
+    """The header of the run in that folder. Raises OSError, and ValueError as `decode_header`."""
     return decode_header(files.read(folder, HEADER, limit_bytes=_HEADER_BYTES))
 
 

@@ -33,7 +33,7 @@ def _path() -> Path:
     state = os.environ.get("XDG_STATE_HOME", "")
     place = state if os.path.isabs(state) else os.path.expanduser("~/.local/state")
     if not os.path.isabs(place):
-        raise FileNotFoundError("no home folder")
+        raise FileNotFoundError("this user has no home folder")
     return Path(place) / "quarterdeck" / "key"
 
 
@@ -57,12 +57,12 @@ def _read(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     if len(content) != _KEY_BYTES:
-        raise OSError(f"{path} is not a key")
+        raise OSError(f"{path} does not hold a key")
     return content
 
 
 def _create(path: Path) -> None:
-    """Of several processes that come here at once, the first one's key stays; it is there whole or not."""
+    """Make a key. If several processes come here at once, the first one's stays, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

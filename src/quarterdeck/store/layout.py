@@ -83,7 +83,7 @@ def rank_name(rank: int) -> str:
 
 
 def attempt_of(name: str) -> int | None:
-    """Of a folder's name."""
+    """The attempt that a folder's name gives."""
     return _number(_ATTEMPT, name)
 
 

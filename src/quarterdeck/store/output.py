@@ -33,9 +33,9 @@ _TAIL_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 20
 _BACK_BYTES = _RECORD.size << 10
 _MOST_BACK_BYTES = 16 << 20
-"""Of an index that is looked at for where to begin."""
+"""The most of an index that is looked at for where to begin."""
 _AT_ONCE_BYTES = 64 << 20
-"""Of text that one `read` takes; the next one goes on there."""
+"""The most text that one `read` takes; the next one goes on there."""
 _OPEN_LOGS = 256
 
 
@@ -84,7 +84,7 @@ class OutputReader:
         self._index = RecordReader(folder, OUTPUT, _FRAMING)
         self._begun = False
         self._places: dict[int, int] = {}
-        """Of the next byte in a rank's log."""
+        """Where the next byte in a rank's log is."""
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
         self.skipped_bytes = 0
 
@@ -148,7 +148,7 @@ class OutputReader:
         return found
 
     def _piece(self, log: _Ahead, length: int) -> bytes:
-        """Of one that is longer than all that is taken at once, the end."""
+        """The piece itself, or its end if it is longer than all that is taken at once."""
         left_out = max(0, length - _AT_ONCE_BYTES)
         if left_out:
             self.skipped_bytes += left_out

@@ -32,8 +32,8 @@ from quarterdeck.store.state import Timeline
 __all__ = ["NotARun", "StoredRun", "delete", "folder_bytes", "list_runs"]
 
 LOG_BYTES = 256 << 20
-"""Of a rank's log that is given at once; of a longer one its end."""
-_GONE = "its coordinator vanished"
+"""The most of a rank's log that is given at once; of a longer one it is the end."""
+_GONE = "its background process is gone"
 _LAST_LINES_BYTES = 64 << 10
 
 
@@ -169,10 +169,6 @@ class StoredRun:
     @property
     def devices(self) -> list[str]:
         return self._timeline.group.devices if self._timeline.group else []
-
-    @property
-    def group_environment(self) -> dict[str, str]:
-        return self._timeline.group.environment if self._timeline.group else {}
 
     # ---- what came out
 

@@ -41,7 +41,7 @@ _HMAC_BYTES = 32
 _PAGE = 4096
 _CHUNK_BYTES = 4 << 20
 _MOST_BYTES = 4 * KEPT_BYTES
-"""Of a file: there are spans, too, and the gap before the image."""
+"""The most that a file takes: there are spans, too, and the gap before the image."""
 
 
 @public
@@ -73,7 +73,7 @@ def write_result(path: Path, stream: bytes, spans: Sequence[tuple[int, int]], bl
     May run in a thread.
     """
     if any(min(span) < 0 for span in spans):
-        return "its buffers lie nowhere"
+        return "its buffers begin before their memory"
     end = max((offset + length for offset, length in spans), default=0)
     if len(stream) + end > KEPT_BYTES:
         size, limit = -(-(len(stream) + end) // 1_000_000), KEPT_BYTES // 1_000_000

@@ -19,7 +19,7 @@ from quarterdeck.store.layout import SPANS
 from quarterdeck.store.records import LINES, RecordReader, TooLong
 
 _LINES = 200_000
-"""Of a file; a rank keeps 10,000 spans of an attempt."""
+"""The most lines that are read of a file; a rank keeps 10,000 spans of an attempt."""
 
 
 class Span(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ class CellNames:
 class Scope:
     kind: Literal["module", "class", "function", "comprehension"]
     local: set[str] = field(default_factory=set)
-    """Of functions: every local name. Of modules and classes: what is certainly bound so far."""
+    """In functions every local name; in modules and classes what is certainly bound so far."""
     declared: set[str] = field(default_factory=set)
     """Names under a `global` statement."""
 

@@ -12,7 +12,9 @@ class Gone(pickle.UnpicklingError):
     """A payload refers to an object that this worker no longer holds. Sent again in full, it would load."""
 
     def __init__(self, travel_id: int) -> None:
-        super().__init__(f"travelled object {travel_id} is no longer held by this worker: run the cell again")
+        super().__init__(
+            f"object {travel_id} of the notebook is no longer on this worker: run the cell again"
+        )
         self.travel_id = travel_id
 
 

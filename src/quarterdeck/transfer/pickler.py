@@ -35,7 +35,7 @@ _CODE = (
     "names", "varnames", "filename", "name", "qualname", "firstlineno", "linetable", "exceptiontable",
     "freevars", "cellvars",
 )  # fmt: skip
-"""Of a code object, in the order in which its constructor takes them, from Python 3.11 on."""
+"""The fields of a code object, in the order in which its constructor takes them, from Python 3.11 on."""
 _SLOTS = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
 
 

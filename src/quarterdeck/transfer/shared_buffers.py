@@ -41,7 +41,7 @@ def map_buffers(blob: Blob | None, spans: Sequence[tuple[int, int]]) -> list[mem
         return []
     size = max(offset + length for offset, length in spans)
     if min(min(span) for span in spans) < 0 or size > blob.size_bytes:
-        raise ValueError(f"spans end at byte {size} of a blob of {blob.size_bytes}")
+        raise ValueError(f"what arrived has {blob.size_bytes} bytes, and values end at byte {size}")
     if size == 0:
         return [memoryview(bytearray()) for _ in spans]
     mapping = mmap.mmap(blob.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -28,7 +28,7 @@ def text_of(file: str) -> str:
 
 
 def _codes(attribute: Any) -> Iterator[types.CodeType]:
-    """Of a method, or of what stands for one; a decorated function's own is not where its class is."""
+    """A method's code, or that of what stands for one; that of a decorated function is elsewhere."""
     parts = (
         [attribute.fget] if isinstance(attribute, property) else [getattr(attribute, "__func__", attribute)]
     )

@@ -145,7 +145,9 @@ class TransferState:
             plan.send[name] = value
             plan.records[name] = record_of(value, kind, notebook)
             if kind == "object" and None not in there:
-                plan.notices.append(f"`{name}`: new object from the notebook")
+                plan.notices.append(
+                    f"`{name}` is another object in the notebook now, and the workers have that one"
+                )
         elif record and kind == "object" and not record.told and state_mark(value) != record.mark:
             record.told = True
             plan.notices.append(

@@ -22,7 +22,7 @@ class _Receiver:
     namespace: dict[str, object] | None = None
     table: TravelTable | None = None
     buffers: Iterable[Any] = ()
-    """Of the function that `load_function` is to load."""
+    """The buffers of the function that `load_function` is to load."""
 
 
 @contextlib.contextmanager
@@ -45,7 +45,9 @@ def function_buffers() -> Iterable[Any]:
 
 def receiver_namespace() -> dict[str, object]:
     if _Receiver.namespace is None:
-        raise RuntimeError("a quarterdeck payload can only be loaded by quarterdeck.transfer.pickler.loads")
+        raise RuntimeError(
+            "what quarterdeck has pickled can only be loaded by quarterdeck.transfer.pickler.loads"
+        )
     return _Receiver.namespace
 
 
@@ -97,7 +99,7 @@ def make_cached_property(function: Callable[[Any], Any], name: str | None) -> ob
 def held(travel_id: int) -> object:
     """The receiver's own object. Raises `travel.Gone`."""
     if _Receiver.table is None:
-        raise RuntimeError("the payload refers to travelled objects, but there is no table of them")
+        raise RuntimeError("what arrived refers to objects that came earlier, and there is no table of them")
     return _Receiver.table.get(travel_id)
 
 

@@ -12,7 +12,7 @@ import anywidget
 import msgspec
 
 NOBODY_S = 180.0
-"""Of silence from all views, after which nobody is taken to look."""
+"""How long all views have to be silent until nobody is taken to look."""
 
 
 class LiveWidget(anywidget.AnyWidget):

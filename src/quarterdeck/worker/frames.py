@@ -64,7 +64,7 @@ def forget(shell: WorkerShell) -> None:
 
 
 def _variables(error: BaseException) -> Iterator[object]:
-    """Of the functions that it went through; those of the cell itself are the user's names, and stay."""
+    """Variables of the functions that it went through; those of the cell itself are the user's, and stay."""
     for frame in _frames(error):
         if frame.f_locals is not frame.f_globals:
             yield from list(frame.f_locals.values())

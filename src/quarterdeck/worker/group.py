@@ -69,7 +69,6 @@ class Group:
         revival = revive.revive(lambda: self._init_auto(join), self._agree(join))
         return Joined(
             incarnation=join.incarnation,
-            revived=revival.count,
             not_revived=revival.not_revived,
             checksums=revival.checksums,
         )

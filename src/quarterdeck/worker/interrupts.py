@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Literal
 
+from quarterdeck.protocol.worker import FINISH_GRACE_S
 from quarterdeck.worker import dataloaders, imports
 
 HOLD_LIMIT_S = 30.0
-GRACE_S = 0.1
-"""As the coordinator gives a rank that has begun (`run.FINISH_GRACE_S`)."""
 _LOOK_S = 0.005
 
 Reason = Literal["", "interrupted", "released"]
@@ -82,7 +81,7 @@ class Interrupts:
             early, self._early = self._early, ""
             self._running = running = object()
         if early:
-            timer = threading.Timer(GRACE_S, self._release, [running])
+            timer = threading.Timer(FINISH_GRACE_S, self._release, [running])
             timer.daemon = True
             timer.start()
 

@@ -30,7 +30,6 @@ _former: list[Any] = []
 class Revival:
     """What became of the user's objects."""
 
-    count: int = 0
     not_revived: list[str] = field(default_factory=list)
     checksums: list[str] = field(default_factory=list)
 
@@ -73,7 +72,7 @@ def revive(rebuild: Callable[[], None], agree: Agree) -> Revival:
     naming.count_again()
     for module in modules:
         _revive_ddp(module, swaps, result)
-    result.count += len(swaps) + _reset_fsdp()
+    _reset_fsdp()
     _replace_groups(swaps)
     result.checksums = sorted(set(filter(None, map(_checksum, modules))))
     return result
@@ -169,7 +168,6 @@ def _revive_ddp(module: Any, swaps: list[tuple[Any, Any]], result: Revival) -> N
         )
         return
     module._update_process_group(replacement)
-    result.count += 1
     if any(getattr(hook, "__self__", None) is held or state is held for hook, state in _hooks(module)):
         result.not_revived.append(
             f"the communication hook of DistributedDataParallel({name}) holds the old group, wrap it again"
@@ -187,13 +185,12 @@ def _instances(cls: type) -> list[Any]:
     return [one for one in objects if type(one) in kinds] if kinds else []
 
 
-def _reset_fsdp() -> int:
+def _reset_fsdp() -> None:
     """FSDP2 modules back to the state between two steps: ranks may have stopped in different ones."""
-    fsdp = sys.modules.get(
-        "torch.distributed.fsdp"
-    )  # a second to import, and without it there is nothing to reset
+    # It takes a second to import, and without it there is nothing to reset.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:
-        return 0
+        return
     roots = [
         state
         for state in (module._get_fsdp_state() for module in _instances(fsdp.FSDPModule))
@@ -201,7 +198,6 @@ def _reset_fsdp() -> int:
     ]
     for state in roots:
         state._reset_iter_state()
-    return len(roots)
 
 
 def _checksum(module: Any) -> str:

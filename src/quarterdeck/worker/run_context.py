@@ -54,7 +54,7 @@ def _checkpoint(place: RunPlace, rank: int, resumption: Resumption | None) -> Fo
 
 
 def _inherited(resume: Path, own: str) -> Iterator[Path]:
-    """Of a folder of checkpoints, of one attempt's, or of one rank's."""
+    """Where a rank's own may lie if `resume` is a folder of all, of one attempt's, or of one rank's."""
     for attempt in attempts_in(resume):
         yield attempt / own
     yield resume / own

@@ -97,9 +97,9 @@ class WorkerShell(InteractiveShell):
     cell_is_plain = False
     cell_is_bare = False
     failure: BaseException | None = None
-    """Of the last cell, until the next one begins; see `frames`."""
+    """How the last cell failed, until the next one begins; see `frames`."""
     _depth = 0
-    """Of cells inside cells."""
+    """How deep cells are inside cells."""
     _aside = False
     """A traceback that is rendered now is output."""
     _is_quiet = False
@@ -140,7 +140,7 @@ class WorkerShell(InteractiveShell):
         exception_only: bool = False,
         running_compiled_code: bool = False,
     ) -> None:
-        """Of the failure that ends the cell: it is kept, for its outcome. What else IPython, or user code,
+        """The failure that ends the cell is kept, for its outcome. What else IPython, or user code,
         wants to be seen (a `__repr__` that raised, a cell inside the cell) is shown, and the cell goes on.
         """
         error = (exc_tuple or sys.exc_info())[1]
@@ -157,7 +157,7 @@ class WorkerShell(InteractiveShell):
             self._render(error, error.__traceback__, filename, tb_offset, running_compiled_code)
 
     def show_failure(self, error: BaseException, frames: TracebackType | None) -> None:
-        """Of a function; it is kept for the outcome."""
+        """The failure of a function is kept for the outcome."""
         if not self._is_ours_to_raise(error):
             self._render(error, frames, None, 0, False)
 

@@ -88,7 +88,6 @@ class Zygote:
                 gpus=_count_gpus(),
                 torch_version=str(torch.__version__),
                 import_s=time.monotonic() - began_s,
-                tasks=len(os.listdir("/proc/self/task")),
             )
         )
 

@@ -273,7 +273,7 @@ def test_damaged_ones_are_named_and_passed_over(here: Context, name: str) -> Non
 
 
 def test_no_flipped_bit_passes(here: Context) -> None:
-    """Of any file: it is found, or it changes nothing of what is loaded."""
+    """In no file: it is found, or it changes nothing of what is loaded."""
     third, dice = three(here)[2], random.Random(3)
     before = found(load_checkpoint())
     seen = 0

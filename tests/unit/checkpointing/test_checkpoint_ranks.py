@@ -25,6 +25,8 @@ from quarterdeck.checkpointing.save import finish, flush, load_checkpoint, save_
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
 from quarterdeck.views.checkpoints.detail import facts
+from support.ranks import forked_ranks
+from support.waiting import until
 
 DEADLINE_S = 30
 STATE = {"x": torch.ones(2)}
@@ -42,33 +44,6 @@ def here(tmp_path: Path) -> Iterator[Context]:
         finish()
 
 
-def ranks(context: Context, count: int, work: Callable[[int], Any]) -> list[str]:
-    """Each in a process of its own; what `work` returned, or the text of its error."""
-    found = []
-    for rank in range(count):
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(DEADLINE_S)
-            torch.set_num_threads(1)
-            try:
-                with working_for(dataclasses.replace(context, rank=rank, world_size=count)):
-                    result = str(work(rank))
-                    finish()
-            except BaseException as error:
-                result = f"{type(error).__name__}: {error}"
-            os.write(write, result.encode())
-            os._exit(0)
-        os.close(write)
-        found.append((pid, read))
-    texts = []
-    for pid, read in found:
-        with os.fdopen(read, "rb") as file:
-            texts.append(file.read().decode())
-        os.waitpid(pid, 0)
-    return texts
-
-
 def one_by_one(context: Context, count: int, work: Callable[[int], Any]) -> None:
     """The ranks in this process, each when the one before has ended."""
     for rank in range(count):
@@ -83,13 +58,6 @@ def listed(context: Context) -> list[Checkpoint]:
 
 def steps(context: Context) -> list[int]:
     return [checkpoint.step for checkpoint in listed(context)]
-
-
-def until(happened: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + DEADLINE_S
-    while not happened():
-        assert time.monotonic() < limit_s
-        time.sleep(0.005)
 
 
 def loaded_x(which: Any = "latest", **more: Any) -> float:
@@ -112,7 +80,7 @@ def test_a_metric_is_the_mean_over_the_ranks_whoever_comes_first(here: Context, 
                 until(lambda at=step: at in steps(here))
             save_checkpoint(STATE, step=step, metrics={"m": float(rank), "same": 0.1})
 
-    assert ranks(here, 2, work) == ["None"] * 2
+    assert forked_ranks(here, 2, work) == ["None"] * 2
     assert [checkpoint.metrics for checkpoint in listed(here)] == [{"m": 0.5, "same": 0.1}] * 3
     assert [checkpoint.manifest.rank for checkpoint in listed(here)] == [1 - late] * 3
     assert "m=0.5, same" in repr(listed(here)[0])  # of all of them: nothing more to say
@@ -123,7 +91,7 @@ def test_where_not_all_gave_a_metric_it_says_so(here: Context) -> None:
         metrics = [{"loss": 1.0, "val": 5.0}, {"loss": 2.0}, None, {}][rank]
         save_checkpoint(STATE, step=1, metrics=metrics, wait=True)
 
-    ranks(here, 4, work)
+    forked_ranks(here, 4, work)
     (checkpoint,) = listed(here)
     assert checkpoint.metrics == {"loss": 1.5, "val": 5.0}
     assert checkpoint.shares == {"loss": "mean of 2 of 4 ranks", "val": "of 1 of 4 ranks"}
@@ -132,7 +100,9 @@ def test_where_not_all_gave_a_metric_it_says_so(here: Context) -> None:
 
 
 def test_one_rank_that_has_nan_makes_it_nan(here: Context) -> None:
-    ranks(here, 2, lambda rank: save_checkpoint(STATE, step=1, metrics={"m": [1.0, float("nan")][rank]}))
+    forked_ranks(
+        here, 2, lambda rank: save_checkpoint(STATE, step=1, metrics={"m": [1.0, float("nan")][rank]})
+    )
     (checkpoint,) = listed(here)
     assert checkpoint.metrics["m"] != checkpoint.metrics["m"]
 
@@ -142,14 +112,14 @@ def test_a_rank_that_offers_a_step_twice_counts_once_with_its_last_word(here: Co
         save_checkpoint(STATE, step=1, metrics={"m": 1.0, "first": 7.0})
         save_checkpoint(STATE, step=1, metrics={"m": 3.0}, wait=True)
 
-    ranks(here, 2, work)
+    forked_ranks(here, 2, work)
     assert listed(here)[0].metrics == {"m": 3.0, "first": 7.0}
 
 
 def test_a_later_attempt_has_its_own_metrics(here: Context) -> None:
     for attempt_number in (0, 1):
         again = dataclasses.replace(here, attempt=attempt_number)
-        ranks(
+        forked_ranks(
             again, 2, lambda rank, at=attempt_number: save_checkpoint(STATE, step=1, metrics={"m": at + rank})
         )
     assert listed(here)[0].metrics == {"m": 1.5}
@@ -212,7 +182,7 @@ def test_the_best_by_the_mean_stays_though_a_rank_lags_behind_by_all_steps(here:
         for step in range(4):
             save_checkpoint(STATE, step=step, metrics={"m": losses[step][rank]}, keep_best="m")
 
-    ranks(here, 2, work)
+    forked_ranks(here, 2, work)
     assert [(one.step, one.metrics["m"]) for one in listed(here)] == [(1, 2.0), (3, 3.0)]
 
 
@@ -271,7 +241,7 @@ def test_when_all_have_ended_only_what_is_to_stay_is_left(here: Context) -> None
             if rank == 0:
                 save_checkpoint(STATE, step=step, metrics={"m": float(step)}, keep_best="m")
 
-    ranks(here, 2, work)
+    forked_ranks(here, 2, work)
     folder = here.run_dir / "checkpoints"
     ended.tidy_up(folder)
     assert sorted(os.listdir(folder)) == ["step-00000000", "step-00000004"]
@@ -283,7 +253,7 @@ def test_what_ranks_tell_each_other_does_not_pile_up(here: Context) -> None:
             save_checkpoint(STATE, step=step, metrics={"m": 1.0}, wait=True)
             load_checkpoint("latest")
 
-    assert ranks(here, 2, work) == ["None"] * 2
+    assert forked_ranks(here, 2, work) == ["None"] * 2
     found = [name for _, folders, files in os.walk(here.run_dir) for name in (*folders, *files)]
     assert len([name for name in found if name.startswith(("step-", "offer", "state")) or "." in name]) < 200
     (told,) = (here.run_dir / "checkpoints" / ".saves").iterdir()
@@ -316,7 +286,7 @@ def test_after_wait_the_step_is_there_for_every_rank(here: Context, keep_last: i
             older += latest is None or latest.step < step
         return missed, older
 
-    assert ranks(here, 3, work) == ["(0, 0)"] * 3
+    assert forked_ranks(here, 3, work) == ["(0, 0)"] * 3
 
 
 def test_a_load_waits_for_the_rank_that_writes_also_without_wait(here: Context) -> None:
@@ -325,7 +295,7 @@ def test_a_load_waits_for_the_rank_that_writes_also_without_wait(here: Context) 
         path = save_checkpoint(STATE, step=1)
         return loaded_x(path)
 
-    assert ranks(here, 3, work) == ["1.0"] * 3
+    assert forked_ranks(here, 3, work) == ["1.0"] * 3
 
 
 def test_who_waits_is_told_that_the_writer_failed(here: Context) -> None:
@@ -339,7 +309,7 @@ def test_who_waits_is_told_that_the_writer_failed(here: Context) -> None:
         time.sleep(0.5)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert all("No space left on device" in text for text in texts), texts
     assert texts[1].startswith("CheckpointError: The checkpoint of step 1 was not saved")
 
@@ -351,7 +321,7 @@ def test_who_waits_is_told_that_the_writer_died(here: Context) -> None:
         os.fsync = lambda _: (time.sleep(0.5), os._exit(1))
         save_checkpoint(STATE, step=1, wait=True)
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert texts[0] == ""
     assert "rank 0 ended while it was writing" in texts[1]
 
@@ -374,7 +344,7 @@ def test_ranks_that_ask_between_the_same_two_saves_get_the_same(here: Context, w
             save(step)
         return [*found, loaded_x(which)]
 
-    assert ranks(here, 2, work) == ["[1.0, 3.0]"] * 2
+    assert forked_ranks(here, 2, work) == ["[1.0, 3.0]"] * 2
     assert steps(here) == [3]
 
 
@@ -386,7 +356,7 @@ def test_ranks_that_begin_at_different_moments_begin_with_the_same(here: Context
         save_checkpoint(STATE, step=1, wait=True)
         return began is None
 
-    assert ranks(here, 2, work) == ["True"] * 2
+    assert forked_ranks(here, 2, work) == ["True"] * 2
 
 
 def test_a_rank_that_does_not_save_finds_the_newest_each_time(here: Context) -> None:
@@ -403,7 +373,7 @@ def test_a_rank_that_does_not_save_finds_the_newest_each_time(here: Context) -> 
             until((here.run_dir / f"asked-{1 - rank}-{step}").exists)
         return found
 
-    assert ranks(here, 2, work) == ["[1, 2, 3]"] * 2
+    assert forked_ranks(here, 2, work) == ["[1, 2, 3]"] * 2
 
 
 def test_a_damaged_one_is_passed_over_by_all_ranks(here: Context) -> None:
@@ -420,7 +390,7 @@ def test_a_damaged_one_is_passed_over_by_all_ranks(here: Context) -> None:
             warnings.simplefilter("always")
             return loaded_x("latest", verify=True), len(told)
 
-    assert ranks(dataclasses.replace(here, attempt=1), 2, work) == ["(1.0, 2)"] * 2
+    assert forked_ranks(dataclasses.replace(here, attempt=1), 2, work) == ["(1.0, 2)"] * 2
 
 
 def test_one_that_somebody_deleted_is_not_answered_any_more(here: Context) -> None:
@@ -437,13 +407,13 @@ def test_where_nothing_can_be_written_each_rank_looks_for_itself(here: Context, 
         save_checkpoint(STATE, step=1, directory=tmp_path / "given", wait=True)
     here.run_dir.parent.mkdir(exist_ok=True)
     here.run_dir.write_bytes(b"")
-    texts = ranks(here, 2, lambda rank: loaded_x("latest", directory=tmp_path / "given"))
+    texts = forked_ranks(here, 2, lambda rank: loaded_x("latest", directory=tmp_path / "given"))
     assert texts == ["1.0"] * 2
     assert os.listdir(tmp_path / "given") == ["step-00000001"]
 
 
 def test_a_run_that_only_asked_leaves_no_folder(here: Context) -> None:
-    assert ranks(here, 2, lambda rank: load_checkpoint("latest")) == ["None"] * 2
+    assert forked_ranks(here, 2, lambda rank: load_checkpoint("latest")) == ["None"] * 2
     ended.tidy_up(here.run_dir / "checkpoints")
     assert not here.run_dir.exists()
 
@@ -464,7 +434,7 @@ def test_ranks_that_hold_different_models_are_told_and_nothing_is_saved(here: Co
         slowly()
         save_checkpoint(stage(rank), step=1, wait=True)
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert all(map(told, texts)), texts
     assert "has stage.1.weight (4, 4) float32, rank 0 has not" in texts[0]
     assert steps(here) == []
@@ -479,7 +449,7 @@ def test_also_where_the_first_one_was_complete_before_the_second_came(here: Cont
         until(lambda: steps(here) == [])
         save_checkpoint(stage(rank), step=2, directory=here.run_dir / "other")
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert all(map(told, texts)), texts
     assert steps(here) == []
     assert not (here.run_dir / "other").exists()
@@ -489,7 +459,7 @@ def test_a_directory_of_its_own_is_what_each_stage_needs(here: Context) -> None:
     def work(rank: int) -> str:
         return save_checkpoint(stage(rank), step=1, directory=here.run_dir / f"stage-{rank}", wait=True)[-1]
 
-    assert ranks(here, 2, work) == ["1"] * 2
+    assert forked_ranks(here, 2, work) == ["1"] * 2
 
 
 @pytest.mark.parametrize(
@@ -507,7 +477,7 @@ def test_the_difference_is_named(here: Context, states: list[dict[str, Any]], wo
             until((here.run_dir / "checkpoints/.saves/r-0/step-00000001/offer-1").exists)
         save_checkpoint(states[rank], step=1)
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert words in texts[0], texts
     assert steps(here) == []
 
@@ -528,7 +498,7 @@ def test_an_optimizer_or_anything_else_that_only_some_ranks_give_is_not_dropped(
         save_checkpoint(model, step=1, **given)
         until((here.run_dir / "checkpoints/.saves/r-0/step-00000001/failed").exists)
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert all(map(told, texts)), texts
     assert all("optimizer's bias" in text if part == "slice" else part in text for text in texts), texts
 
@@ -540,7 +510,7 @@ def test_of_ranks_that_save_together_nothing_is_written_before_they_are_compared
         monkeypatch.setattr(os, "fsync", lambda _: (here.run_dir / "written").touch())
         save_checkpoint(stage(rank), step=1, rng=True)
 
-    texts = ranks(here, 2, work)
+    texts = forked_ranks(here, 2, work)
     assert all("saves another state as step 1 than" in text for text in texts), texts
     assert steps(here) == []
     assert not (here.run_dir / "written").exists()
@@ -552,7 +522,7 @@ def test_two_models_that_one_rank_saves_as_one_step_are_told(here: Context) -> N
             save_checkpoint({"generator": torch.ones(1)}, step=1)
             save_checkpoint({"critic": torch.ones(1)}, step=1)
 
-    text = ranks(here, 2, work)[0]
+    text = forked_ranks(here, 2, work)[0]
     assert "than it did before: rank 0 has critic (1,) float32, it has not" in text, text
 
 
@@ -565,7 +535,7 @@ def test_what_was_refused_may_be_saved_when_it_is_mended(here: Context) -> None:
         until((here.run_dir / "refused").exists)
         return save_checkpoint(STATE, step=1, wait=True)[-1]
 
-    assert ranks(here, 2, work) == ["1"] * 2
+    assert forked_ranks(here, 2, work) == ["1"] * 2
 
 
 def test_a_child_of_a_rank_that_saves_does_not_wait_for_its_parent(here: Context) -> None:
@@ -579,7 +549,7 @@ def test_a_child_of_a_rank_that_saves_does_not_wait_for_its_parent(here: Context
                 os._exit(0)
             assert os.waitpid(pid, 0)[1] == 0
 
-    assert ranks(here, 2, work) == ["None"] * 2
+    assert forked_ranks(here, 2, work) == ["None"] * 2
     assert steps(here) == [1, 2]
 
 
@@ -591,7 +561,7 @@ def test_replicas_whose_values_differ_are_replicas(here: Context) -> None:
         model.running_mean += rank
         return save_checkpoint(model, optimizer, step=1, wait=True)[-1]
 
-    assert ranks(here, 3, work) == ["1"] * 3
+    assert forked_ranks(here, 3, work) == ["1"] * 3
 
 
 def test_wrong_models_are_refused_on_all_ranks(here: Context) -> None:

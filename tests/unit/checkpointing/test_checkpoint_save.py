@@ -28,6 +28,7 @@ from quarterdeck.checkpointing.local import LocalPlace
 from quarterdeck.checkpointing.save import flush, load_checkpoint, save_checkpoint
 from quarterdeck.context import Context, working_for
 from quarterdeck.errors import UsageError
+from support.ranks import forked_ranks
 
 DEADLINE_S = 30
 
@@ -487,40 +488,13 @@ def test_a_forked_child_saves_for_itself(here: Context) -> None:
 # ---- ranks
 
 
-def _ranks(context: Context, count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Each in a forked process of its own; what `work` returned, or the text of its error."""
-    found = []
-    for rank in range(count):
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            torch.set_num_threads(1)
-            try:
-                mine = dataclasses.replace(context, rank=rank, world_size=count, checkpoint=None)
-                with working_for(mine):
-                    result = str(work(rank))
-                    flush()
-            except BaseException as error:
-                result = f"{type(error).__name__}: {error}"
-            os.write(write, result.encode())
-            os._exit(0)
-        os.close(write)
-        found.append((pid, read))
-    texts = []
-    for pid, read in found:
-        with os.fdopen(read, "rb") as file:
-            texts.append(file.read().decode())
-        os.waitpid(pid, 0)
-    return texts
-
-
 def test_of_replicas_the_first_one_writes_and_duplicates_are_dropped(here: Context) -> None:
     def work(rank: int) -> str:
         return "".join(
             save_checkpoint({"x": torch.tensor(float(rank))}, step=step)[-1] for step in (1, 2, 2, 3)
         )
 
-    assert _ranks(here, 4, work) == ["1223"] * 4
+    assert forked_ranks(here, 4, work) == ["1223"] * 4
     assert steps(here) == [1, 2, 3]
     for checkpoint in listed(here):
         loaded = load_checkpoint(checkpoint.step)
@@ -531,7 +505,9 @@ def test_of_replicas_the_first_one_writes_and_duplicates_are_dropped(here: Conte
 
 
 def test_rank_0_alone_may_save(here: Context) -> None:
-    texts = _ranks(here, 2, lambda rank: rank or save_checkpoint({"x": torch.ones(1)}, step=1, wait=True)[-1])
+    texts = forked_ranks(
+        here, 2, lambda rank: rank or save_checkpoint({"x": torch.ones(1)}, step=1, wait=True)[-1]
+    )
     assert texts == ["1", "1"]
     assert steps(here) == [1]
 
@@ -539,7 +515,7 @@ def test_rank_0_alone_may_save(here: Context) -> None:
 def test_a_later_attempt_saves_its_steps_anew(here: Context) -> None:
     for attempt in (0, 1):
         again = dataclasses.replace(here, attempt=attempt)
-        _ranks(again, 2, lambda _, at=attempt: save_checkpoint({"x": torch.tensor(float(at))}, step=1))
+        forked_ranks(again, 2, lambda _, at=attempt: save_checkpoint({"x": torch.tensor(float(at))}, step=1))
     loaded = load_checkpoint(1)
     assert loaded is not None
     assert loaded.model is not None
@@ -597,7 +573,7 @@ def test_a_place_that_cannot_be_written_to_is_named(here: Context) -> None:
     here.run_dir.mkdir(parents=True)
     (here.run_dir / "checkpoints").write_bytes(b"")
     work = lambda _: save_checkpoint({"x": torch.ones(1)}, step=1)  # noqa: E731
-    for text in _ranks(here, 2, work):
+    for text in forked_ranks(here, 2, work):
         assert text.startswith("CheckpointError: rank ")
         assert "could not save the checkpoint of step 1" in text
 
@@ -613,7 +589,7 @@ def test_a_step_that_failed_may_be_offered_again(here: Context) -> None:
         return "no error"
 
     mine = dataclasses.replace(here, world_size=2)
-    assert _ranks(mine, 1, work) == ["1"]
+    assert forked_ranks(mine, 1, work) == ["1"]
     assert steps(here) == [1]
 
 
@@ -649,9 +625,9 @@ def test_each_ranks_generators_and_sampler(here: Context) -> None:
         assert sampler.at == 10 + rank
         return draws()
 
-    drawn = _ranks(here, 2, saves)
+    drawn = forked_ranks(here, 2, saves)
     assert len(set(drawn)) == 2
-    assert _ranks(here, 2, loads) == drawn
+    assert forked_ranks(here, 2, loads) == drawn
 
 
 def test_what_ranks_tell_each_other_does_not_pile_up(here: Context) -> None:
@@ -660,7 +636,7 @@ def test_what_ranks_tell_each_other_does_not_pile_up(here: Context) -> None:
             save_checkpoint({"x": torch.ones(1)}, step=step, rng=True)[-1] for step in (1, 2, 2, 3)
         )
 
-    assert _ranks(here, 2, saves) == ["1223"] * 2
+    assert forked_ranks(here, 2, saves) == ["1223"] * 2
     assert steps(here) == [1, 2, 3]
     assert len(os.listdir(here.run_dir / "checkpoints" / ".saves")) == 1
 
@@ -688,7 +664,7 @@ def test_a_rank_that_does_not_join_is_named_and_nobody_hangs(
         return save_checkpoint({"x": torch.ones(1)}, step=2, rng=True)
 
     began_s = time.monotonic()
-    texts = _ranks(here, 3, work)
+    texts = forked_ranks(here, 3, work)
     assert time.monotonic() - began_s < DEADLINE_S
     for text in texts[:2]:
         assert "CheckpointError: " in text
@@ -706,7 +682,7 @@ def test_stages_of_a_pipeline_do_not_pass_for_one_checkpoint(
         monkeypatch.setattr(save, "_ranks_needed", lambda *_: stage)
         return save_checkpoint({f"stage{rank // 2}": torch.ones(2)}, step=1, rng=True, wait=True)[-1]
 
-    texts = _ranks(here, 4, work)
+    texts = forked_ranks(here, 4, work)
     failed = [text for text in texts if "A checkpoint holds one state" in text]
     assert len(failed) >= 2, texts
     assert all(text == "1" for text in texts if text not in failed), texts
@@ -719,7 +695,7 @@ def test_a_rank_that_dies_while_it_writes_is_named(here: Context) -> None:
             os.write = lambda fd, data: os._exit(1) if len(data) > 100 else real(fd, data)
         return save_checkpoint({"x": torch.ones(1)}, step=2, rng=True)
 
-    texts = _ranks(here, 3, work)
+    texts = forked_ranks(here, 3, work)
     assert "rank 1 ended while it was writing its part of step 2" in texts[0]
     assert "gave up on step 2" in texts[2] or "ended while it was writing" in texts[2]
     assert steps(here) == []

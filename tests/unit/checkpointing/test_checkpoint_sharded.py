@@ -165,7 +165,7 @@ if __name__ == "__main__":
 
 
 def ranks(folder: Path, *orders: str) -> list[list[Any]]:
-    """Of each order, as "work:number of ranks", what its ranks returned."""
+    """What the ranks of each order, "work:number of ranks", returned."""
     (folder / "ranks.py").write_text(RANKS)
     command = [sys.executable, "ranks.py", *orders]
     ran = subprocess.run(command, cwd=folder, timeout=LIMIT_S, capture_output=True, text=True)

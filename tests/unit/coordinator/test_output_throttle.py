@@ -78,9 +78,10 @@ def test_what_is_held_goes_out_as_soon_as_the_kernel_has_caught_up(channel: _Cha
         _show(outlet, "last words before a long silence\n")
         assert channel.sent == []
         channel.queued_bytes = 0
-        await asyncio.sleep(0.3)
+        while not channel.sent:
+            await asyncio.sleep(0.01)
 
-    asyncio.run(pause())
+    asyncio.run(asyncio.wait_for(pause(), 10))
     assert channel.text() == "last words before a long silence\n"
 
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,22 +16,16 @@ from quarterdeck.context import Context, working_for
 from quarterdeck.decks import writer
 from quarterdeck.decks.file import file_name, folder_of, read_body
 from quarterdeck.decks.reader import StoredDecks
+from support.waiting import until
 
 DEADLINE_S = 5
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    """Of rank 1 of a run that has its folder here."""
+    """The context of rank 1 of a run that has its folder here."""
     with working_for(Context(run_id="run", rank=1, world_size=2, run_dir=tmp_path / "run")) as made:
         yield made
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def kept(context: Context, name: str) -> str | None:
@@ -110,8 +104,8 @@ def test_the_last_of_many_changes_arrives_by_itself(context: Context) -> None:
     for number in range(50):
         deck.append(str(number))
 
-    wait_for(lambda: kept(context, "loss") == deck.html)
-    wait_for(lambda: not any(t.name == "quarterdeck-decks" for t in threading.enumerate()))
+    until(lambda: kept(context, "loss") == deck.html)
+    until(lambda: not any(t.name == "quarterdeck-decks" for t in threading.enumerate()))
 
 
 def test_a_deck_is_written_ten_times_a_second_at_most(

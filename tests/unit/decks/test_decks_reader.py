@@ -37,7 +37,7 @@ HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror=alert(1)>
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a run of two ranks that ran from second 2 to 10; rank 1 ended at 8."""
+    """The folder of a run of two ranks that ran from second 2 to 10; rank 1 ended at 8."""
     header = RunHeader(
         run_id="20261122-train", kind="function", title="train()", arguments="lr=0.1",
         source="def train(lr): ...",

@@ -173,7 +173,7 @@ def test_an_arrow_table_names_its_types() -> None:
 
 
 class OtherFrame:
-    """Of a package that speaks the interchange protocol only."""
+    """A frame of a package that speaks the interchange protocol only."""
 
     def __init__(self) -> None:
         self._table = pa.table({"city": ["Oslo", "Rome"]})

@@ -101,6 +101,7 @@ def test_a_wrong_line_says_what_to_write(line: str, text: str) -> None:
         ("Session()", "nproc_per_node", 0, "which is not a number of ranks."),
         ("Session()", "nproc_per_node", True, "which is not a number of ranks."),
         ("Session()", "start_method", "forkserver", 'Write "fork" or "spawn".'),
+        ("Session()", "session", "a b", "is 'a b', which is not a name for a session.\nWrite letters, "),
     ],
 )
 def test_a_wrong_keyword_says_what_to_write(place: Place, word: str, value: Any, text: str) -> None:

@@ -28,6 +28,7 @@ from quarterdeck.metrics import pending_gpu
 from quarterdeck.metrics.log import flush, log
 from quarterdeck.metrics.series import Metrics
 from support.notebook import in_child
+from support.waiting import until
 
 log_module = sys.modules["quarterdeck.metrics.log"]
 KILLS = 20
@@ -419,12 +420,12 @@ def test_every_call_that_returned_survives_a_kill(tmp_path: Path) -> None:
         process = subprocess.Popen(command, start_new_session=True)
         counts = _counts(folder / "counts")
         try:
-            _until(lambda counts=counts: all(counts()))  # type: ignore[misc]
+            until(lambda counts=counts: all(counts()))  # type: ignore[misc]
             time.sleep(random.uniform(0.05, 0.15))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        _until(lambda folder=folder: not _writers(folder))  # type: ignore[misc]
+        until(lambda folder=folder: not _writers(folder))  # type: ignore[misc]
         total += sum(counts())
         _check_all_there(folder, counts())
     print(f"{total:,} calls, none lost")
@@ -434,13 +435,6 @@ def _counts(path: Path) -> Callable[[], tuple[int, ...]]:
     with path.open("rb") as file:
         shared = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     return lambda: struct.unpack(f"{WRITERS}q", shared[:])
-
-
-def _until(done: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 def _writers(folder: Path) -> list[str]:

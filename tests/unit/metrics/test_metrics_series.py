@@ -286,7 +286,7 @@ def test_a_million_points(tmp_path: Path, layouts: int) -> None:
 
 
 def test_last_values_come_from_the_end(tmp_path: Path) -> None:
-    """Of 50 MB: also what was logged rarely, as long as its name came early."""
+    """Values of 50 MB: also what was logged rarely, as long as its name came early."""
     path = tmp_path / METRICS.name(0, 0)
     train, val = Layout(("loss",)), Layout(("val/acc",))
     block = b"".join(_record(train, step, 0.5) for step in range(1000))

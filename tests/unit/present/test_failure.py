@@ -196,4 +196,4 @@ def test_a_usage_error_is_its_text_and_its_hint() -> None:
     assert text(UsageError("unknown option --bakend", "Did you mean --backend?")) == (
         "UsageError: unknown option --bakend\nDid you mean --backend?"
     )
-    assert text(WorkersLost("the coordinator is gone")) == "WorkersLost: the coordinator is gone"
+    assert text(WorkersLost("the workers are gone")) == "WorkersLost: the workers are gone"

@@ -161,7 +161,7 @@ def _lost(home: Path, keeper: RunOwner) -> None:
 
 
 def _gone(folder: Path) -> RunOwner:
-    """Of a process that is none: pid 1 never has these ticks."""
+    """An owner that is gone: pid 1 never has these ticks."""
     return RunOwner(1, 987_654_321, RunOwner.here().node, str(folder / "detached-1-987654321.sock"))
 
 

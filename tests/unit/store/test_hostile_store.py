@@ -266,7 +266,7 @@ def test_words_that_would_steer_a_terminal_or_a_page(copy: Path) -> None:
 def test_a_run_says_which_process_wrote_it_and_nothing_of_that_ones_is_removed(
     copy: Path, outside: Path
 ) -> None:
-    """Of a run whose writer is gone, the socket that it names."""
+    """The socket is one that a run names whose writer is gone."""
     child = os.fork()
     if child == 0:
         os._exit(0)

@@ -30,7 +30,7 @@ NAMES = re.compile(
 
 
 def texts(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Of the code, not its docstrings and messages."""
+    """The texts of the code, not its docstrings and messages."""
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:

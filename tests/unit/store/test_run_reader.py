@@ -150,7 +150,7 @@ def test_fields_of_later_versions_are_ignored(tmp_path: Path) -> None:
     [
         (None, "No such file"),
         (b"", "truncated"),
-        (b"{}", "names no run"),
+        (b"{}", "which run it is of"),
         (b"[]", "Expected `object`"),
         (b"\xff", "malformed"),
         (b"[" * 100_000, "Expected `object`"),
@@ -215,7 +215,7 @@ def test_lost_is_recorded_once(tmp_path: Path, dead: RunOwner) -> None:
     os.utime(folder / "events.jsonl", ns=(7_000_000_000, 7_000_000_000))
     with ThreadPool(8) as pool:
         runs = pool.map(StoredRun.read, [folder] * 100)
-    assert {(run.state, run.reason) for run in runs} == {("lost", "its coordinator vanished")}
+    assert {(run.state, run.reason) for run in runs} == {("lost", "its background process is gone")}
     assert {run.ended_unix_ns for run in runs} == {7_000_000_000}
     runs[0].refresh()
     assert [line["state"] for line in _lines(folder)] == ["running", "lost"]
@@ -322,7 +322,7 @@ def _check(run: StoredRun, done: dict[str, int]) -> None:
     assert run.state == ("succeeded" if "end" in done else run.state)
     assert run.state in ("succeeded", "lost")
     if run.state == "lost":
-        assert run.reason == "its coordinator vanished"
+        assert run.reason == "its background process is gone"
     written = [line["time_unix_ns"] for line in _whole_lines(run.folder)]
     assert set(range(1, done.get("event", 0) + 1)) <= set(written)
     numbers = run.log(0).split("\n")

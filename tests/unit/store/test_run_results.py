@@ -93,7 +93,7 @@ def test_what_cannot_be_written_is_said(path: Path, tmp_path: Path) -> None:
     assert write_result(path, STREAM, [(0, 1)], None) == "its buffers did not arrive"
     blob = Blob.new()
     assert write_result(path, STREAM, [(0, 1)], blob) == "its buffers did not arrive"
-    assert write_result(path, STREAM, [(-1, 1)], blob) == "its buffers lie nowhere"
+    assert write_result(path, STREAM, [(-1, 1)], blob) == "its buffers begin before their memory"
     full = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True)
     if full.returncode == 0:
         try:

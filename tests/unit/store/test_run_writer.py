@@ -40,7 +40,7 @@ def _state(number: int, state: str = "running", **fields: object) -> StateEvent:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     recorder = RunWriter(tmp_path, RunHeader(name="base line", title="cell [7]", source="x = 1\n"))
     recorder.event(_state(1, "starting"))
-    group = GroupEvent(2, 0, 2, "gloo", "cpu", ["cpu", "cpu"], {"OMP_NUM_THREADS": "1"})
+    group = GroupEvent(2, 0, 2, "gloo", "cpu", ["cpu", "cpu"])
     recorder.event(group)
     recorder.event(_state(3))
     recorder.write(Output(rank=1, kind="stdout", text="hällo\r50%"))
@@ -59,7 +59,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (run.state, run.reason, run.attempt) == ("failed", "rank 0 raised", 0)
     assert (run.started_unix_ns, run.ended_unix_ns, run.duration_s) == (3, 5_000_000_003, 5.0)
     assert (run.world_size, run.backend, run.device_type, run.devices) == (2, "gloo", "cpu", ["cpu", "cpu"])
-    assert run.group_environment == {"OMP_NUM_THREADS": "1"}
     assert [outcome.rank for outcome in run.outcomes()] == [0, 1]
     assert run.outcomes()[0].traceback == ["a\nb\x1b[31m"]
     assert [event.note for event in run.outcome_events()] == ["too large", "too large"]

@@ -189,7 +189,7 @@ def test_files_of_other_makes_and_exports(tmp_path: Path, mode: Mode) -> None:
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[None]:
-    """Of one rank."""
+    """A process group of one rank."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -150,7 +150,7 @@ def test_a_rebound_object_travels_again_with_a_notice(game: Game, make: str) -> 
     game.note(f"model = {make}")
     plan = game.cell("model")
     assert "model" in plan.send
-    assert plan.notices == ["`model`: new object from the notebook"]
+    assert plan.notices == ["`model` is another object in the notebook now, and the workers have that one"]
     assert game.cell("model").send == {}
 
 

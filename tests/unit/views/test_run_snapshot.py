@@ -163,8 +163,8 @@ def test_a_time_out_and_a_lost_run_say_why(story: Story, tmp_path: Path) -> None
     other = Story(tmp_path / "other")
     other.running()
     other.facts.last_steps = {0: 7}
-    other.state("lost", reason="its coordinator vanished")
-    assert other.told().run.words == "lost at step 7: its coordinator vanished"
+    other.state("lost", reason="its background process is gone")
+    assert other.told().run.words == "lost at step 7: its background process is gone"
     assert {rank.state for rank in other.told().ranks} == {"lost"}
 
 

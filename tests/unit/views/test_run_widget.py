@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from quarterdeck.views.run import widget
 from quarterdeck.views.run.widget import RunView
 from quarterdeck.views.sink import Control
 from support.run_folder import Run
+from support.waiting import until
 
 Sent = list[tuple[dict[str, Any], Any]]
 
@@ -36,13 +36,6 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 def no_thread_is_left(tmp_path: Path) -> Any:
     yield
     until(lambda: all(thread.name != "quarterdeck-view" for thread in threading.enumerate()))
-
-
-def until(true: Callable[[], object], deadline_s: float = 10.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not true():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.02)
 
 
 def say(view: RunView, **message: Any) -> None:

@@ -9,7 +9,7 @@ export interface Row {
   id: string;
   /** -1 if nobody knows. */
   step: number;
-  /** Of its folder. */
+  /** The name of its folder. */
   name: string;
   epoch: number | null;
   /** 0 if nobody knows. */
@@ -94,7 +94,7 @@ export interface Statistics {
   id: string;
   tensor: string;
   values: number;
-  /** Of so many: a large tensor is sampled. */
+  /** How many values were looked at: a large tensor is sampled. */
   looked_at: number;
   mean: number | null;
   std: number | null;
@@ -115,7 +115,7 @@ export interface Comparison {
   right: string;
   /** Hyperparameters, metrics and facts, also the equal ones. */
   pairs: Pair[];
-  /** Of the tensors that both have, as far as they are worked out. */
+  /** How the tensors differ that both have, as far as it is worked out. */
   changes: Change[];
   only_left: string[];
   only_right: string[];

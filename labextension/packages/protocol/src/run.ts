@@ -18,7 +18,6 @@ export type RankState =
   | "interrupted"
   | "released"
   | "killed"
-  | "skipped"
   | "stopped"
   | "lost";
 
@@ -42,7 +41,7 @@ export interface RunHead {
   /** 0 before the ranks have started. */
   world_size: number;
   backend: string;
-  /** Of a run that was to continue another: "resumed from step 399", "has loaded nothing"; else "". */
+  /** How a run began that was to continue another: "resumed from step 399", "has loaded nothing"; or "". */
   resumed: string;
   started_ms: number | null;
   ended_ms: number | null;
@@ -77,12 +76,12 @@ export interface Rank {
   step: number | null;
   /** Time for a step, of late, waiting included. */
   step_ms: number | null;
-  /** Of that, the time spent waiting for other ranks. */
+  /** The part of it that was spent waiting for other ranks. */
   wait_ms: number | null;
   /** Its own work for a step exceeds the others' median by more than 15 % for 20 steps. */
   slowest: boolean;
   device: string;
-  /** Of one core; more than 100 with several threads. */
+  /** A share of one core; more than 100 with several threads. */
   cpu_percent: number | null;
   gpu_percent: number | null;
   /** Resident. */
@@ -161,7 +160,7 @@ export interface State {
 /** Carries one buffer: the points of all `series`, in their order. */
 export interface Curves {
   kind: "curves";
-  /** Of this view's run, or of one that it is compared with (then only means). */
+  /** The id of this view's run, or of one that it is compared with (then only means). */
   run_id: string;
   /** All metrics, in the order in which they are shown; those of one prefix ("train/") stand together. */
   names: string[];

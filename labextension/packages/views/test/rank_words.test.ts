@@ -32,7 +32,7 @@ test("the slowest is told in words, and the others say how long they wait for it
 });
 
 test("a rank that is over says so, whether it was the slowest or not", () => {
-  const over: RankState[] = ["succeeded", "failed", "interrupted", "released", "killed", "skipped", "stopped", "lost"];
+  const over: RankState[] = ["succeeded", "failed", "interrupted", "released", "killed", "stopped", "lost"];
   for (const state of over) assert.equal(stateOf(rank({ state, slowest: true }), true, false).word, state);
   for (const state of ["failed", "killed", "lost"] as const)
     assert.equal(stateOf(rank({ state }), false, false).row, "qd-rt-err");

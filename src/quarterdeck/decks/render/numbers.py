@@ -22,7 +22,7 @@ BINS = 40
 SHOWN_VALUES = 100
 """So many are shown themselves, in a table."""
 EXACT_ELEMENTS = 1 << 22
-"""Of more, every n-th counts."""
+"""The most values that are all counted; of more, every n-th one counts."""
 QUICK_ELEMENTS = 1 << 18
 _SMALL = 4096
 """Fetched from a device as they are: one transfer in any case."""

@@ -36,7 +36,7 @@ def matcher() -> Callable[[CompletionContext], Any]:
 
 
 def _session(text: str) -> Session:
-    """Of the cell that begins with this magic line."""
+    """The session of the cell that begins with this magic line."""
     named = _SESSION.search(text.split("\n", 1)[0])
     return calls_of(named[1] if named else "default")
 

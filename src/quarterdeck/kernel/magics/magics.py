@@ -80,7 +80,7 @@ class QuarterdeckMagics(Magics):
         with notebooks.cell_view() as view:
             replaced = calls_of(parsers.asked_options(asked).session).push(asked.names, asked.ranks, view)
             for name, what in replaced.items():
-                view.notice(f"`{name}`: replaced the workers' own ({what}).")
+                view.notice(f"`{name}` replaced the workers' own value ({what}).")
 
     @line_magic
     @_stoppable
@@ -164,7 +164,7 @@ def _new_view() -> CellView:
 
 
 def cell_number(shell: Any) -> int:
-    """Of the cell that runs: newer IPython counts `execution_count` up before it, older ones after it."""
+    """The running cell's number: newer IPython counts `execution_count` up before it, older ones after it."""
     return len(shell.history_manager.input_hist_raw) - 1
 
 

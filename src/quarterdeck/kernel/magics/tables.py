@@ -92,7 +92,7 @@ def _frame_words(shell: Any, frame: re.Match[str]) -> str:
 
 
 def _source_line(shell: Any, file: str, line: int, cell: int | None) -> str:
-    """Of a worker's cell: from the notebook's own input history, whose first line is the magic line."""
+    """A line of a worker's cell, from the notebook's input history, where the magic line is the first."""
     if cell is not None:
         inputs = shell.user_ns.get("In", [])
         lines = shell.history_manager.input_hist_raw[cell].splitlines() if cell < len(inputs) else []

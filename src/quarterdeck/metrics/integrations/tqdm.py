@@ -12,7 +12,7 @@ from typing import Any
 from quarterdeck.metrics.progress import Loop, open_loop
 
 _FILE_PLACE = 4
-"""Of `file` among the arguments of `tqdm`."""
+"""The place of `file` among the arguments of `tqdm`."""
 
 
 class _Nowhere:

@@ -161,7 +161,7 @@ class CellView:
             self._displays[output.rank, output.display_id] = row
 
     def _update(self, output: Output) -> None:
-        """Of a display that this cell does not show (any more): a display."""
+        """An update of a display that this cell does not show (any more) is a display."""
         key = output.rank, output.display_id
         row = self._displays.get(key)
         kind, text, rich = self._content(output)

@@ -39,7 +39,7 @@ class Row:
     cost: int = 0
     """Bytes it takes in the notebook, about; the layout's own."""
     bundle: Any = None
-    """Of rich rows: what the front end is given."""
+    """What the front end is given for a rich row."""
     place: Any = None
     """The layout's own: where it stands; None once it is shown no more."""
 

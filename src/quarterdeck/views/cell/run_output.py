@@ -31,11 +31,11 @@ INTERVAL_S = 10.0
 SLOWER = 1.3
 """Each interval is so many times the one before, up to that."""
 _SHARE = 0.1
-"""Of the time, that pictures may take: those of a long run come less often."""
+"""The share of the time that pictures may take: those of a long run come less often."""
 _NOTHING: Bundle = {"text/plain": ""}
 
 _HEAD_START_S = 1.0
-"""Of a live view of a run that is over: it and the picture would read the same files at the same moment."""
+"""A live view of a run that is over goes first: both would read the same files at the same moment."""
 _neighbours = threading.Lock()
 """The outputs of one run stand together, also where several runs appear under one cell at once."""
 
@@ -59,7 +59,7 @@ class RunOutput:
         self._placed = False
         self._metrics: Metrics | None = None
         self._known: tuple[Path, bool] | None = None
-        """Of which run these are, and whether it is known which ones that continues."""
+        """The run that these belong to, and whether it is known which ones that continues."""
         self._took_s = 0.0
         """To draw the last picture."""
         self._drawn = threading.Event()

@@ -46,7 +46,7 @@ from quarterdeck.views.checkpoints.tensor_diff import compare
 from quarterdeck.views.checkpoints.trash import trash
 
 _LOOK_INTO_S = 0.1
-"""Of each second, for pickles that would run something."""
+"""The part of each second in which pickles are looked into for what would run something."""
 GoOn = Callable[[], bool]
 
 
@@ -89,7 +89,7 @@ class CheckpointsFeed:
             return [self._message(some, told), *troubles]
 
     def answer(self, request: ToKernel) -> list[ToBrowser]:
-        """Of what `is_work`: []."""
+        """What to tell the browser at once; [] for what `is_work`."""
         about, id = _named(request)
         try:
             match request:
@@ -193,7 +193,7 @@ def _trouble(about: str, id: str, error: Exception) -> Trouble:
     if isinstance(error, QuarterdeckError):
         text = str(error)
     elif isinstance(error, LookupError):
-        text = str(error.args[0]) if error.args else "There is no such thing."
+        text = str(error.args[0]) if error.args else "What you asked for is no longer there."
     elif isinstance(error, OSError):
         text = f"{error.filename or 'A file'}: {error.strerror or error}."
     else:

@@ -74,7 +74,7 @@ class CheckpointFolder:
 
     @property
     def created_unix_ns(self) -> int:
-        """Of the run; of a folder when its newest was saved."""
+        """When the run was created; for a folder, when its newest checkpoint was saved."""
         if self.run is not None:
             return self.run.created_unix_ns
         return max((one.created_unix_ns for one in self.checkpoints), default=0)

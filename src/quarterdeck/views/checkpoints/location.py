@@ -22,7 +22,7 @@ from quarterdeck.store.reader import StoredRun, list_runs
 
 class Place(NamedTuple):
     path: str
-    """Of a folder of checkpoints, or its URL."""
+    """The path of a folder of checkpoints, or its URL."""
     run_folder: Path | None = None
     only: str = ""
     """The one that is wanted of it; "": all."""

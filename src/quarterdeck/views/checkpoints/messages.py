@@ -29,7 +29,7 @@ class Row(msgspec.Struct):
     step: int
     """-1 if nobody knows."""
     name: str
-    """Of its folder."""
+    """The name of its folder."""
     epoch: float | None
     created_ms: float
     """0 if nobody knows."""
@@ -139,7 +139,7 @@ class Statistics(ShelfMessage):
     tensor: str
     values: int
     looked_at: int
-    """Of so many: a large tensor is sampled."""
+    """How many values were looked at: a large tensor is sampled."""
     mean: float | None
     std: float | None
     least: float | None
@@ -160,7 +160,7 @@ class Comparison(ShelfMessage):
     pairs: list[Pair]
     """Hyperparameters, metrics and facts, also the equal ones."""
     changes: list[Change]
-    """Of the tensors that both have, as far as they are worked out."""
+    """How the tensors differ that both have, as far as it is worked out."""
     only_left: list[str]
     only_right: list[str]
     done: int

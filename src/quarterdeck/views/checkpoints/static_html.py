@@ -9,13 +9,12 @@ from datetime import datetime
 from html import escape
 
 from quarterdeck.present import words
-from quarterdeck.present.palette import FAINT
-from quarterdeck.present.tables import html_table, text_table
+from quarterdeck.present.tables import faint, html_table, text_table
 from quarterdeck.views.checkpoints.messages import Group, Row
 from quarterdeck.views.sink import Bundle
 
 _ROWS = 40
-"""Of a group that is longer the newest so many."""
+"""The most rows of a group: of a longer one the newest are shown."""
 _GROUPS = 10
 _METRICS = 4
 _CHILD = ".jp-OutputArea-child"
@@ -35,15 +34,15 @@ def of(groups: Sequence[Group], where: str) -> Bundle:
     html, plain = [], []
     for group in groups[:_GROUPS]:
         heads, rows = _table(group)
-        html.append(f"<div><b>{escape(group.name)}</b> {_faint(group.words)}</div>")
+        html.append(f"<div><b>{escape(group.name)}</b> {faint(group.words)}</div>")
         html.append(html_table(heads, rows))
         plain += [f"{group.name} {group.words}".rstrip(), *text_table(heads, rows)]
         rest = len(group.rows) - len(rows)
         if rest:
-            html.append(f"<div>{_faint(f'and {rest:,} older')}</div>")
+            html.append(f"<div>{faint(f'and {rest:,} older')}</div>")
             plain.append(f"and {rest:,} older")
     foot = _foot(groups, where)
-    html.append(f"<div>{_faint(foot)}</div>")
+    html.append(f"<div>{faint(foot)}</div>")
     return {
         "text/html": f'<style>{_STYLE}</style><div class="qd-shelf-static">{"".join(html)}</div>',
         "text/plain": "\n".join([*plain, foot]),
@@ -85,7 +84,3 @@ def _notes(row: Row) -> str:
     notes += [f"skipped: {row.problem}" if row.problem else ""]
     notes += [f"needs trust: {', '.join(row.needs)}" if row.needs else ""]
     return ", ".join(note for note in notes if note)
-
-
-def _faint(text: str) -> str:
-    return f'<span style="{FAINT}">{escape(text)}</span>'

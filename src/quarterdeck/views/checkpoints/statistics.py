@@ -14,7 +14,7 @@ from quarterdeck.views.checkpoints.messages import Statistics
 
 BINS = 48
 MOST_VALUES = 1 << 26
-"""Of larger tensors so many are looked at."""
+"""The most values that are looked at: a larger tensor is sampled."""
 
 
 def statistics(id: str, checkpoint: Checkpoint, tensor: str, go_on: Callable[[], bool]) -> Statistics | None:

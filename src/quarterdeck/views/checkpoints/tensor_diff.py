@@ -16,7 +16,7 @@ from quarterdeck.views.checkpoints.detail import pairs
 from quarterdeck.views.checkpoints.messages import Change, Comparison
 
 MOST_VALUES = 1 << 29
-"""Of all tensors together; of larger models a part of each large tensor is looked at."""
+"""The most values of all tensors together; of larger models a part of each large tensor is looked at."""
 LEAST_VALUES = 1 << 16
 _TELL_EVERY_S = 0.25
 

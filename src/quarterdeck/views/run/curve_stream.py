@@ -69,7 +69,7 @@ class CurveStream:
             self._joined, self._continues = True, bool(before)
 
     def _began(self, run: StoredRun | None) -> int:
-        """Of the run; of what it continues, if that is shown; 0 if it is not known."""
+        """When the run began, or what it continues, if that is shown; 0 if it is not known."""
         began = run.started_unix_ns if run is not None else 0
         first = self.metrics.began_unix_ns
         return min(began, first) if self._continues and first else began

@@ -60,7 +60,7 @@ def _of_last_attempt(run: StoredRun) -> list[Fault]:
 
 
 def _without_rank(run: StoredRun) -> Fault:
-    """It failed, and not by a rank: its time was over, its coordinator vanished."""
+    """It failed, and not by a rank: its time was over, its background process is gone."""
     assert run.last is not None
     reason = run.reason or f"The run is {run.state}"
     return Fault(

@@ -43,7 +43,7 @@ STATE_EVERY_S = 1 / 4
 LINES_EVERY_S = 1 / 10
 CURVES_EVERY_S = 1 / 20
 _SHARE = 0.1
-"""Of a core, that curves may take: where they take more they come less often, down to 4 times a second."""
+"""The share of a core that curves may take: if they take more, they come less often, down to 4 a second."""
 _AFTER_END_S = 0.5
 """From a run's end on; then nobody writes to its folder any more."""
 
@@ -203,9 +203,9 @@ class Feed:
         try:
             return make()
         except LookupError as error:
-            text = str(error.args[0]) if error.args else "There is no such thing."
+            text = str(error.args[0]) if error.args else "What you asked for is no longer there."
         except Exception as error:
-            text = f"That cannot be read: {type(error).__name__}: {error}"
+            text = f"What you asked for cannot be read: {type(error).__name__}: {error}"
         return [(Trouble(about=about, text=text), b"")]
 
 

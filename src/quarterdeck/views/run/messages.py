@@ -23,7 +23,6 @@ RankState = Literal[
     "interrupted",
     "released",
     "killed",
-    "skipped",
     "stopped",
     "lost",
 ]
@@ -51,7 +50,7 @@ class RunHead(msgspec.Struct):
     """0 before the ranks have started."""
     backend: str
     resumed: str
-    """Of a run that was to continue another: "resumed from step 399", "has loaded nothing"; else ""."""
+    """How a run began that was to continue another: "resumed from step 399", "has loaded nothing"; or ""."""
     started_ms: float | None
     ended_ms: float | None
     now_ms: float
@@ -88,12 +87,12 @@ class Rank(msgspec.Struct):
     step_ms: float | None
     """Time for a step, of late, waiting included."""
     wait_ms: float | None
-    """Of that, the time spent waiting for other ranks."""
+    """The part of it that was spent waiting for other ranks."""
     slowest: bool
     """Its own work for a step exceeds the others' median by more than 15 % for 20 steps."""
     device: str
     cpu_percent: float | None
-    """Of one core; more than 100 with several threads."""
+    """A share of one core; more than 100 with several threads."""
     gpu_percent: float | None
     memory_bytes: int | None
     """Resident."""
@@ -185,7 +184,7 @@ class Curves(ViewMessage):
     """Carries one buffer: the points of all `series`, in their order."""
 
     run_id: str
-    """Of this view's run, or of one that it is compared with (then only means)."""
+    """The id of this view's run, or of one that it is compared with (then only means)."""
     names: list[str]
     """All metrics, in the order in which they are shown; those of one prefix ("train/") stand together."""
     whole: bool

@@ -15,7 +15,7 @@ LINE_CHARS = 2_000
 AT_ONCE = 2_000
 """New lines between two messages; of more, the middle is left out."""
 _OPEN_CHARS = 4 * LINE_CHARS
-"""Of an unfinished line, as it was written: with codes that will not be shown."""
+"""The most that is kept of an unfinished line, as it was written: with codes that will not be shown."""
 
 
 class OutputBuffer:
@@ -25,9 +25,9 @@ class OutputBuffer:
         self._kept: deque[Line] = deque(maxlen=KEPT)
         self._open: dict[tuple[int, Stream], tuple[float, str]] = {}
         self._count = 0
-        """Of all finished lines."""
+        """How many lines are finished."""
         self._sent = 0
-        """Of them, those that a message was about."""
+        """How many of them a message was about."""
         self._head: list[Line] = []
         """The first half of what the next message may bring."""
         self._open_changed = False

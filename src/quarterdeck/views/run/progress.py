@@ -12,8 +12,8 @@ _STEPS_TO_GUESS = 20
 
 
 def progress(by_rank: Mapping[int, Sequence[Bar]], now_unix_ns: int) -> Progress | None:
-    """Of the loop that the ranks are in: the outermost that knows its end, else the innermost. None if no
-    rank has a loop.
+    """How far the ranks' loop is: the outermost that knows its end, else the innermost. None if no rank has
+    a loop.
     """
     chosen = {rank: bar for rank, bars in by_rank.items() if (bar := _chosen(bars)) is not None}
     if not chosen:
@@ -36,7 +36,7 @@ def progress(by_rank: Mapping[int, Sequence[Bar]], now_unix_ns: int) -> Progress
 
 
 def _chosen(bars: Sequence[Bar]) -> Bar | None:
-    """Of a rank. A loop that is over only while no other one goes on."""
+    """The loop of a rank that is shown. One that is over counts only while no other one goes on."""
     going = [bar for bar in bars if not bar.done]
     if not going:
         return max(bars, key=lambda bar: bar.updated_unix_ns, default=None)
@@ -54,7 +54,7 @@ def _same_loop(chosen: Mapping[int, Bar]) -> dict[int, Bar]:
 
 
 def _left_s(bars: Sequence[Bar], now_unix_ns: int) -> float | None:
-    """Of the rank that is last to end."""
+    """The time left for the rank that is last to end."""
     left: list[float] = []
     for bar in bars:
         if bar.total is None or bar.n < _STEPS_TO_GUESS or bar.updated_unix_ns <= bar.started_unix_ns:

@@ -19,7 +19,7 @@ from quarterdeck.views.run.messages import DeckPage, Log, OtherRun, Runs, Troubl
 from quarterdeck.views.run.runs_html import called
 
 LOG_BYTES = 20_000_000
-"""Of a log that is sent; of a longer one only its place."""
+"""The most of a log that is sent; of a longer one only its place is."""
 RUNS = 20
 _LOOKED_AT = 200
 """Runs of the notebook that are searched for a metric of this one."""
@@ -95,7 +95,7 @@ class Answers:
         ]
 
     def _named(self, run_id: str) -> StoredRun | None:
-        """Of a run id only the last part counts: it comes from a browser, and is no way out of the store."""
+        """The run of that id, which a browser sends: only its last part counts, so it stays in the store."""
         for home in self._homes():
             try:
                 run = StoredRun.read(home / "runs" / Path(run_id).name)

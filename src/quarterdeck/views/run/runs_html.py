@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
 
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.present import words
 from quarterdeck.present.failure import short
-from quarterdeck.present.palette import FAINT, LIGHT
-from quarterdeck.present.tables import Raw, html_table, text_table
+from quarterdeck.present.palette import LIGHT
+from quarterdeck.present.tables import Raw, faint, html_table, text_table
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import RunHeader
 from quarterdeck.store.reader import StoredRun
@@ -44,8 +43,8 @@ _RANK_WORDS = {"ok": "succeeded", "error": "failed"}
 def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     """The newest runs as a mime bundle; `total` is how many there are, chosen from so many."""
     if not runs:
-        text = f"No run matches, of {of:,}." if of else "No runs yet."
-        return {"text/plain": text, "text/html": f"<div>{_faint(text)}</div>"}
+        text = f"No run of {of:,} matches." if of else "No runs yet."
+        return {"text/plain": text, "text/html": f"<div>{faint(text)}</div>"}
     heads = ["name", "state", "started", "duration", "ranks", "last metrics", "run"]
     plain = [_history_row(run) for run in runs]
     html = [[row[0], _state(run.state, row[1]), *row[2:]] for row, run in zip(plain, runs, strict=True)]
@@ -53,7 +52,7 @@ def history(runs: Sequence[StoredRun], total: int, of: int) -> dict[str, str]:
     more = [f"and {rest:,} older: qd.runs(limit=...) shows more"] if rest else []
     return {
         "text/plain": "\n".join([*text_table(heads, plain), *more]),
-        "text/html": html_table(heads, html) + "".join(f"<div>{_faint(line)}</div>" for line in more),
+        "text/html": html_table(heads, html) + "".join(f"<div>{faint(line)}</div>" for line in more),
     }
 
 
@@ -96,10 +95,6 @@ def rank_row(run: StoredRun, outcome: Outcome) -> list[str]:
 
 def _duration(run: StoredRun) -> str:
     return words.seconds(run.duration_s)
-
-
-def _faint(text: str) -> str:
-    return f'<span style="font-weight:400;{FAINT}">{escape(text)}</span>'
 
 
 def _state(state: str, words: str) -> Raw:

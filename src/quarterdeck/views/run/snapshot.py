@@ -27,7 +27,6 @@ _RANK_STATES: dict[str, RankState] = {
     "interrupted": "interrupted",
     "released": "released",
     "killed": "killed",
-    "skipped": "skipped",
 }
 _WITHOUT_OUTCOME: dict[str, RankState] = {
     "queued": "starting",
@@ -115,7 +114,7 @@ def _ms(time_unix_ns: int) -> float | None:
 
 
 def _step(run: StoredRun, facts: RunFacts) -> int | None:
-    """Of the rank that failed first; else of the one that is farthest."""
+    """The step of the rank that failed first; else of the one that is farthest."""
     root = faults.root_of(run)
     if root is not None and (step := _step_of(root.rank, facts)) is not None:
         return step

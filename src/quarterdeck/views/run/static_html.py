@@ -22,7 +22,7 @@ __all__ = ["called", "empty", "of", "sentence"]
 
 _METRICS = 4
 _DECKS_LIMIT_BYTES = 1_000_000
-"""Of all decks together, in a notebook's file; larger ones are in the run store only."""
+"""The most that all decks take in a notebook's file; larger ones are in the run store only."""
 _CHILD = ".jp-OutputArea-child"
 _STYLE = (
     # Live: the picture and these tables, the view's two neighbours, would say the same again.

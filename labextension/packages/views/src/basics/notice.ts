@@ -17,6 +17,6 @@ export function complain(el: HTMLElement, words: Child): void {
 /** Says that the kernel has not answered for so long. */
 export function tellSilence(el: HTMLElement, silentMs: number): void {
   const at = clock(Date.now() - silentMs);
-  fill(el, icon("hourglass"), h("span", { class: "qd-grow" }, `Kernel is busy or gone, this view shows the state of ${at}`));
+  fill(el, icon("hourglass"), h("span", { class: "qd-grow" }, `The kernel is busy or gone: this view shows the state of ${at}`));
   show(el, true);
 }

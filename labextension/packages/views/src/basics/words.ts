@@ -52,7 +52,7 @@ export function steps(value: number): string {
   return size >= 1e5 ? `${Number((value / 1e3).toPrecision(6))}k` : integer(value);
 }
 
-/** Of seconds: 0.38 ms, 38 ms, 0.21 s, 58 s, 2 min 23 s, 3 h 04 min, 2 d 5 h. */
+/** A duration from seconds: 0.38 ms, 38 ms, 0.21 s, 58 s, 2 min 23 s, 3 h 04 min, 2 d 5 h. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return "";
   if (seconds > 0 && seconds < 0.000995) return `${Number((seconds * 1000).toPrecision(2))} ms`;
@@ -88,7 +88,7 @@ export function rate(stepsPerSecond: number | null): string {
   return `${stepsPerSecond >= 99.5 ? integer(stepsPerSecond) : stepsPerSecond.toFixed(1)} steps/s`;
 }
 
-/** Of a file, in units of 1000: 412 kB, 1.3 MB. */
+/** The size of a file, in units of 1000: 412 kB, 1.3 MB. */
 export function size(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
   const units = ["kB", "MB", "GB", "TB"];
@@ -98,7 +98,7 @@ export function size(bytes: number): string {
   return `${value < 9.95 ? value.toFixed(1) : integer(value)} ${units[at] ?? ""}`;
 }
 
-/** Of memory, in GiB without unit: 11.4, 0.38. */
+/** A size of memory, in GiB without unit: 11.4, 0.38. */
 export function gib(bytes: number | null): string {
   if (bytes === null) return "";
   const value = bytes / 2 ** 30;

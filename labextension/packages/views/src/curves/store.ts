@@ -12,7 +12,7 @@ interface Finer {
 }
 
 export class CurveStore {
-  /** Of this view's run; the first that arrives if it is not known yet. */
+  /** The id of this view's run; the first that arrives if it is not known yet. */
   runId: string | null = null;
   private readonly runs = new Map<string, RunCurves>();
   private readonly finer = new Map<string, Finer>();

@@ -33,7 +33,6 @@ const STATES: Record<RankState, readonly [IconName, Colour]> = {
   interrupted: ["stop", "idle"],
   released: ["idle", "idle"],
   killed: ["failed", "err"],
-  skipped: ["idle", "idle"],
   stopped: ["stop", "idle"],
   lost: ["lost", "err"],
 };

@@ -10,7 +10,7 @@ import { memoryHead, stateOf } from "./rank_words";
 
 export interface RanksState {
   readonly ranks: Rank[];
-  /** Of the view, in px: columns go as it shrinks. */
+  /** The view's width in px: columns go as it shrinks. */
   readonly width: number;
 }
 
@@ -116,7 +116,7 @@ const part = (value: number | null, limit: number | null): number | null =>
 const hasGpu = (ranks: readonly Rank[]): boolean =>
   ranks.some((rank) => rank.gpu_percent !== null || rank.gpu_memory_bytes !== null);
 
-/** Of some rank, or may be so soon. */
+/** It is so of some rank, or may be so soon. */
 const known = (ranks: readonly Rank[], key: "step" | "step_ms" | "cpu_percent" | "memory_bytes"): boolean =>
   ranks.some((rank) => rank[key] !== null || rank.state === "starting" || rank.state === "running");
 
