@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 Bundle = Mapping[str, Any]
 """A mime bundle: JSON values for JSON types, base64 text for binary types."""
 
+BYTES_PER_S = 2_000_000
+"""What a browser takes in without falling behind: what is large is sent less often."""
+
 
 class Control:
     """What a live view can do about its run. Of a run that nobody here can stop: this class itself."""
