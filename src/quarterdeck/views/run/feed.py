@@ -33,17 +33,19 @@ from quarterdeck.views.run.messages import (
     WantRuns,
     Zoom,
 )
-from quarterdeck.views.run.output_buffer import OutputBuffer
+from quarterdeck.views.run.output_rows import OutputRows
 from quarterdeck.views.run.requests import Answers
 from quarterdeck.views.run.run_files import RunFiles
 from quarterdeck.views.run.snapshot import state
-from quarterdeck.views.sink import Control
+from quarterdeck.views.sink import BYTES_PER_S, Control
 
 STATE_EVERY_S = 1 / 4
 LINES_EVERY_S = 1 / 10
 CURVES_EVERY_S = 1 / 20
 _SHARE = 0.1
 """Of a core, that curves may take: where they take more they come less often, down to 4 times a second."""
+_LINE_BYTES = 60
+"""Of a message, beside the text."""
 _AFTER_END_S = 0.5
 """From a run's end on; then nobody writes to its folder any more."""
 
@@ -66,7 +68,7 @@ class Feed:
         self._facts = RunFiles(folder, self._safely)
         self._curves = CurveStream(folder.name, folder)
         self._output = OutputReader(folder)
-        self._lines = OutputBuffer()
+        self._lines = OutputRows()
         self._answers = Answers(folder, self._facts.decks)
         self._state: State | None = None
         self._due = {"state": 0.0, "lines": 0.0, "curves": 0.0}
@@ -143,7 +145,11 @@ class Feed:
 
     def _new_lines(self, ended: bool) -> list[Sent]:
         self._read_lines(ended)
-        return [(lines, b"") for lines in self._lines.news()]
+        lines = self._lines.news()
+        if lines is None:
+            return []
+        self._due["lines"] += sum(_LINE_BYTES + len(line.text) for line in lines.lines) / BYTES_PER_S
+        return [(lines, b"")]
 
     def _read_lines(self, ended: bool) -> None:
         before = self._output.skipped_bytes
