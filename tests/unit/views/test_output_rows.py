@@ -7,7 +7,7 @@ import pytest
 from quarterdeck.store.output import Piece, Stream
 from quarterdeck.views.run import output_rows
 from quarterdeck.views.run.messages import Line, Lines, Look
-from quarterdeck.views.run.output_rows import KEPT, OutputRows
+from quarterdeck.views.run.output_rows import AT_ONCE, KEPT, OutputRows
 from support.run_folder import Screen
 
 MS = 1_000_000
@@ -101,6 +101,23 @@ def test_of_long_rows_fewer_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(len(line.text) for line in whole.lines) <= 1_000
     assert whole.left_out + len(whole.lines) == 100
     assert whole.lines[-1].text == "y" * 490
+
+
+def test_of_more_than_is_folded_in_one_go_the_end_is_shown_and_nothing_folds_across_the_gap() -> None:
+    rows, screen = OutputRows(), Screen()
+    rows.feed([said("before\nhalf")])
+    screen.see([(rows.whole(), b"")])
+    many = "".join(f"{n:05}\n" for n in range(AT_ONCE))
+    rows.feed([said(many), said(many, 1), said("before\nend\n", 2)])
+    news = rows.news()
+    assert news is not None
+    screen.see([(news, b"")])
+    assert [(line.ranks, line.text) for line in screen.rows.values()][-3:] == [
+        ([1], f"{AT_ONCE - 1:05}"), ([2], "before"), ([2], "end"),
+    ]  # fmt: skip
+    assert len(screen.rows) == KEPT
+    assert news.left_out + KEPT == pytest.approx(2 * AT_ONCE + 4, abs=5)
+    assert rows.last_line(0) == "half"
 
 
 def test_an_unfinished_line_that_scrolled_out_of_what_is_kept_costs_nothing_any_more() -> None:

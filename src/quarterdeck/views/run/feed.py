@@ -43,7 +43,9 @@ STATE_EVERY_S = 1 / 4
 LINES_EVERY_S = 1 / 10
 CURVES_EVERY_S = 1 / 20
 _SHARE = 0.1
-"""Of a core, that curves may take: where they take more they come less often, down to 4 times a second."""
+"""Of a core, that curves or lines may take: where they take more they come less often. Curves come 4 times a
+second at least, lines once if the browser takes them."""
+_LINES_PAUSE_S = 1.0
 _LINE_BYTES = 60
 """Of a message, beside the text."""
 _AFTER_END_S = 0.5
@@ -103,7 +105,7 @@ class Feed:
             if self._is_due("curves", now, CURVES_EVERY_S):
                 sent += self._new_curves(now)
             if self._is_due("lines", now, LINES_EVERY_S):
-                sent += self._new_lines(ended=False)
+                sent += self._new_lines(now)
             return [*(self._new_state() if changed else []), *sent, *self._new_troubles()]
 
     def answer(self, request: ToKernel) -> list[Sent]:
@@ -131,7 +133,7 @@ class Feed:
 
     def _last_news(self) -> list[Sent]:
         """The run has ended: all that is left, at once."""
-        sent = [*self._new_curves(self._clock()), *self._new_lines(ended=True)]
+        sent = [*self._new_curves(self._clock()), *self._new_lines(self._clock(), ended=True)]
         self.over = True
         return [*sent, *self._new_state(always=True), *self._new_troubles()]
 
@@ -143,12 +145,15 @@ class Feed:
         self._due["curves"] = now + min(max(CURVES_EVERY_S, pause_s), STATE_EVERY_S)
         return sent
 
-    def _new_lines(self, ended: bool) -> list[Sent]:
+    def _new_lines(self, now: float, ended: bool = False) -> list[Sent]:
+        start = time.perf_counter()
         self._read_lines(ended)
         lines = self._lines.news()
         if lines is None:
             return []
-        self._due["lines"] += sum(_LINE_BYTES + len(line.text) for line in lines.lines) / BYTES_PER_S
+        took_s = time.perf_counter() - start
+        sending_s = sum(_LINE_BYTES + len(line.text) for line in lines.lines) / BYTES_PER_S
+        self._due["lines"] = now + max(LINES_EVERY_S, sending_s, min(took_s / _SHARE, _LINES_PAUSE_S))
         return [(lines, b"")]
 
     def _read_lines(self, ended: bool) -> None:

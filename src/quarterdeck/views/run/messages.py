@@ -148,7 +148,7 @@ class SeriesHead(msgspec.Struct):
     count: int
 
 
-class Look(msgspec.Struct, array_like=True):
+class Look(msgspec.Struct, array_like=True, gc=False):
     """How a line's text looks from a place on, up to the next such place."""
 
     start: int
@@ -156,7 +156,7 @@ class Look(msgspec.Struct, array_like=True):
     css: str
 
 
-class Line(msgspec.Struct, array_like=True):
+class Line(msgspec.Struct, array_like=True, gc=False):
     """A line of output, of one rank or of several that wrote the same."""
 
     no: float

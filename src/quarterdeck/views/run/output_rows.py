@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
 from typing import cast
 
 from quarterdeck.present.ansi import looks, strip
@@ -17,6 +18,8 @@ from quarterdeck.views.run.messages import Line, Lines, Look
 KEPT = 10_000
 KEPT_CHARS = 5_000_000
 """Of all rows; fewer rows are kept where they are long."""
+AT_ONCE = 20_000
+"""Lines that are folded in one go. Of more, as of a long log that is opened, only the last are shown."""
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class OutputRows:
 
     def __init__(self) -> None:
         self._transcript = Transcript(self)
-        self._kept: list[Row] = []
+        self._kept: deque[Row] = deque()
         """In order of position."""
         self._next = 1
         """Position of the next row; a row of several lines takes as many positions."""
@@ -42,7 +45,15 @@ class OutputRows:
         self._changed: set[Row] = set()
         self._gone: list[float] = []
 
-    def feed(self, pieces: Iterable[Piece]) -> None:
+    def feed(self, pieces: Sequence[Piece]) -> None:
+        taken = _newest(pieces)
+        passed_over = sum(len(piece.text) for piece in pieces) - sum(len(piece.text) for piece in taken)
+        if passed_over:
+            self._begin_anew()
+        self._fold(taken)
+        self.skipped(passed_over)
+
+    def _fold(self, pieces: Iterable[Piece]) -> None:
         for rank, stream, time_ns, text in pieces:
             self._now_ms = time_ns / 1e6
             if stream == "result":
@@ -56,7 +67,7 @@ class OutputRows:
         self._transcript.end()
 
     def skipped(self, size_bytes: int) -> None:
-        """So much text came before all that there is: about so many rows were left out."""
+        """So much text came before all that is kept: about so many rows were left out."""
         if size_bytes and self._kept:
             shown_bytes = sum((len(row.text) + 1) * row.members.bit_count() for row in self._kept)
             self._left_out += max(1, round(size_bytes * len(self._kept) / shown_bytes))
@@ -79,7 +90,7 @@ class OutputRows:
 
     def _message(self, whole: bool, rows: Iterable[Row]) -> Lines:
         first = self._kept[0].no if self._kept else float(self._next)
-        lines = list(chain.from_iterable(map(_lines, rows)))
+        lines = [line for row in rows for line in _lines(row)]
         gone = [] if whole else self._gone
         self._changed, self._gone = set(), []
         return Lines(whole=whole, left_out=self._left_out, first=first, gone=gone, lines=lines)
@@ -123,19 +134,41 @@ class OutputRows:
 
     def _trim(self) -> None:
         """The oldest go, and are counted."""
-        gone = 0
-        while len(self._kept) - gone > KEPT or self._chars > KEPT_CHARS:
-            row = self._kept[gone]
-            gone += 1
-            self._transcript.rows.evict(row)
-            self._forget(row)
-        del self._kept[:gone]
-        self._left_out += gone
+        while len(self._kept) > KEPT or self._chars > KEPT_CHARS:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        row = self._kept.popleft()
+        self._transcript.rows.evict(row)
+        self._forget(row)
+        self._left_out += 1
+
+    def _begin_anew(self) -> None:
+        """There is a gap: what stands before it is shown no more, and nothing folds across it."""
+        while self._kept:
+            self._drop_oldest()
+        last = self._transcript.rows.last
+        self._transcript = Transcript(self)
+        self._transcript.rows.last = last
 
     def _forget(self, row: Row) -> None:
         row.place = None
         self._chars -= row.cost
         self._changed.discard(row)
+
+
+def _newest(pieces: Sequence[Piece]) -> list[Piece]:
+    """The last ones, with `AT_ONCE` lines or as many as there are."""
+    taken: list[Piece] = []
+    room = AT_ONCE
+    for piece in reversed(pieces):
+        lines = piece.text.count("\n")
+        if lines > room:
+            taken.append(piece._replace(text="\n".join(piece.text.rsplit("\n", room)[1:])))
+            break
+        taken.append(piece)
+        room -= lines
+    return taken[::-1]
 
 
 def _position(row: Row) -> float:
@@ -144,8 +177,13 @@ def _position(row: Row) -> float:
 
 def _lines(row: Row) -> Iterator[Line]:
     arrival: _Arrival = row.place
-    ranks, stream = row.ranks, cast(Stream, row.kind)
+    ranks, stream = _ranks(row.members), cast(Stream, row.kind)
     for at, coded in enumerate(row.text.split("\n")):
         text, found = looks(coded)
         marks = [Look(*look) for look in found]
         yield Line(row.no + at, ranks, arrival.time_ms, arrival.until_ms, stream, text, marks)
+
+
+@lru_cache(maxsize=256)
+def _ranks(members: int) -> list[int]:
+    return Row("stdout", "", members).ranks
