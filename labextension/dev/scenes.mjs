@@ -103,14 +103,15 @@ export function state(ranks = 4, head = {}, more = {}) {
   };
 }
 
+const SAID = [
+  [[0, 1, 2, 3], 120_000, "stdout", "imagenette2: 9,469 images, 98 batches a rank", []],
+  [[0, 1, 2, 3], 120_100, "stdout", "epoch 12: start, lr 8.4e-4", [[0, "font-weight:bold;color:var(--qd-a2)"], [8, ""]]],
+  [[0], 123_000, "stdout", "checkpoint step 1,100 saved, 264 MB, loop stalled 31 ms", []],
+  ...Array.from({ length: 27 }, (_, i) => [[2], 133_000 + i, "stderr", "UserWarning: loader read took 41 ms, median of the other ranks 9 ms", []]),
+];
 const LINES = {
-  kind: "lines", whole: true, dropped: 0, open: [],
-  lines: [
-    ...[0, 1, 2, 3].map((rank) => [rank, START + 120_000, "stdout", "imagenette2: 9,469 images, 98 batches a rank"]),
-    ...[0, 1, 2, 3].map((rank) => [rank, START + 120_100, "stdout", "epoch 12: start, lr 8.4e-4"]),
-    [0, START + 123_000, "stdout", "checkpoint step 1,100 saved, 264 MB, loop stalled 31 ms"],
-    ...Array.from({ length: 27 }, (_, i) => [2, START + 133_000 + i, "stderr", "UserWarning: loader read took 41 ms, median of the other ranks 9 ms"]),
-  ],
+  kind: "lines", whole: true, left_out: 0, first: 1, gone: [],
+  lines: SAID.map(([ranks, ms, stream, text, looks], at) => [at + 1, ranks, START + ms, START + ms, stream, text, looks]),
 };
 
 const FAULTS = [

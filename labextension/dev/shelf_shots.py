@@ -13,7 +13,7 @@ FEED = "name => window.shelf[name]().forEach((message) => window.feed(message))"
 
 def begun(page: Page, scene: str) -> None:
     """Mounted and fed; what the browser asks is answered."""
-    page.evaluate("() => { window.unmount = window.mount(true, 'checkpoints') }")
+    page.evaluate("() => { window.unmount = window.mount(false, 'checkpoints') }")
     page.evaluate(FEED, scene)
 
 

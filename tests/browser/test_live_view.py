@@ -340,3 +340,38 @@ def test_a_notebook_without_a_page_gets_no_widget(tmp_path: Path) -> None:
     assert "image/png" in mimes
     assert not any("widget" in mime for mime in mimes)
     assert "widgets" not in document.metadata
+
+
+def test_the_output_tab_shows_the_lines_of_the_cell_and_those_of_one_rank(opened: Open) -> None:
+    cell = (
+        "%%distributed --name said\n"
+        "qd.log(loss=1.0, step=0)\n"
+        "print('both ranks')\n"
+        "print(f'only rank {rank}')\n"
+        "print('a.b\\rA')\n"
+        "print('\\x1b[1;31mred\\x1b[0m alert')\n"
+        "if rank == 0:\n"
+        "    time.sleep(3)\n"
+        "print('late on rank 0')\n"
+        "print('unfinished', end='', flush=True)"
+    )
+    notebook = opened([LOAD, WARM, cell])
+    notebook.run(0)
+    notebook.run(1)
+    above = notebook.run(2)
+    view = notebook.view(2)
+    view.get_by_role("button", name="Output").click()
+    lines = view.locator(".qd-out-x")
+    texts = [
+        text for one in above.locator(".qd pre").all_inner_texts() for text in one.strip("\n").split("\n")
+    ]
+    assert set(texts) == {
+        "both ranks", "only rank 0", "only rank 1", "A.b", "red alert", "late on rank 0", "unfinished",
+    }  # fmt: skip
+    expect(lines).to_have_text(texts)
+    expect(lines.get_by_text("red", exact=True).first).to_have_css("font-weight", "700")
+    view.get_by_label("Output of").get_by_role("button", name="1").click()
+    expect(lines.get_by_text("only rank 0")).to_have_count(0)
+    assert lines.all_inner_texts() == [
+        "both ranks", "only rank 1", "A.b", "red alert", "late on rank 0", "unfinished",
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from quarterdeck.store.writer import RunWriter
 from quarterdeck.views.run.curve_stream import Sent
 from quarterdeck.views.run.messages import (
     Curves,
+    Line,
     Lines,
     State,
     Trouble,
@@ -85,8 +86,8 @@ class Screen:
     def __init__(self) -> None:
         self.curves: dict[str, dict[tuple[str, int | None], list[tuple[float, ...]]]] = {}
         self.names: list[str] = []
-        self.lines: list[str] = []
-        self.dropped = 0
+        self.rows: dict[float, Line] = {}
+        self.left_out = 0
         self.state: State | None = None
         self.troubles: list[Trouble] = []
 
@@ -98,13 +99,19 @@ class Screen:
                 case Curves():
                     self._draw(message, data)
                 case Lines():
-                    self.lines = [
-                        *([] if message.whole else self.lines),
-                        *(line.text for line in message.lines),
-                    ]
-                    self.dropped += message.dropped
+                    self._print(message)
                 case Trouble():
                     self.troubles.append(message)
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.text for line in self.rows.values()]
+
+    def _print(self, message: Lines) -> None:
+        known = {} if message.whole else self.rows
+        known |= {line.no: line for line in message.lines}
+        kept = (no for no in sorted(known) if no >= message.first and no not in message.gone)
+        self.rows, self.left_out = {no: known[no] for no in kept}, message.left_out
 
     def _draw(self, message: Curves, data: bytes) -> None:
         known = self.curves.setdefault(message.run_id, {})

@@ -408,7 +408,7 @@ class Run:
             sink.show(self._repr_mimebundle_(), {}, "")
             return
         display = RunOutput(
-            sink, _StopOf(self) if self._live is not None or self.detached else Control(), beside_output=False
+            sink, _StopOf(self) if self._live is not None or self.detached else Control(), opens_output=True
         )
         now = time.monotonic()
         display.seen(now)

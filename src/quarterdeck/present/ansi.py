@@ -110,7 +110,7 @@ def to_html(text: str) -> str:
 @lru_cache(maxsize=512)
 def tags(style: Style) -> tuple[str, str]:
     """Opening and closing tags of a style."""
-    fg, bg = (style.bg, style.fg or "37") if style.inverse else (style.fg, style.bg)
+    fg, bg = _colours(style)
     classes, inline = _paint(fg, "f", "color"), _paint(bg, "k", "background")
     names = " ".join(part for part in (classes[0], inline[0], "dm" if style.dim else "") if part)
     css = ";".join(part for part in (classes[1], inline[1]) if part)
@@ -124,17 +124,64 @@ def tags(style: Style) -> tuple[str, str]:
     return opening, closing
 
 
-def _paint(params: str, prefix: str, css_property: str) -> tuple[str, str]:
+def looks(text: str) -> tuple[str, list[tuple[int, str]]]:
+    """The text without colours, and from which places on it looks how, in the live view's CSS. Places are
+    counted as JavaScript does: in units of UTF-16.
+    """
+    if "\x1b" not in text:
+        return text, []
+    first, *parts = SGR.split(text)
+    plain, style, found = [first], PLAIN, []
+    at = _utf16_units(first)
+    for params, piece in zip(parts[::2], parts[1::2], strict=True):
+        style = apply(style, params)
+        if piece:
+            found.append((at, as_css(style)))
+            plain.append(piece)
+            at += _utf16_units(piece)
+    return "".join(plain), found
+
+
+def _utf16_units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+@lru_cache(maxsize=512)
+def as_css(style: Style) -> str:
+    """A style as the live view shows it, whose sheet has the eight named colours as variables."""
+    fg, bg = _colours(style)
+    rules = {
+        "font-weight:bold": style.bold,
+        "opacity:.7": style.dim,
+        "font-style:italic": style.italic,
+        "text-decoration:underline": style.underline,
+        f"color:{fg if fg[:1] == '#' else f'var(--qd-a{fg})'}": fg,
+        f"background:{bg if bg[:1] == '#' else f'color-mix(in srgb,var(--qd-a{bg}) 27%,transparent)'}": bg,
+    }
+    return ";".join(rule for rule, on in rules.items() if on)
+
+
+def _paint(colour: str, prefix: str, css_property: str) -> tuple[str, str]:
     """(class, inline style) of a colour: the eight named ones follow the theme, others are as given."""
+    if colour[:1] == "#":
+        return "", f"{css_property}:{colour}"
+    return (f"{prefix}{colour}" if colour else ""), ""
+
+
+def _colours(style: Style) -> tuple[str, str]:
+    """Of text and background: "0" to "7" for the named ones, "#c62828" for others, "" for none."""
+    fg, bg = (style.bg, style.fg or "37") if style.inverse else (style.fg, style.bg)
+    return _colour(fg), _colour(bg)
+
+
+def _colour(params: str) -> str:
     if not params:
-        return "", ""
+        return ""
     parts = [int(part) for part in params.split(";")]
-    index = parts[2] if parts[0] in (38, 48) and parts[1] == 5 else parts[0] % 10
     if len(parts) == 5:
-        return "", f"{css_property}:#{parts[2]:02x}{parts[3]:02x}{parts[4]:02x}"
-    if index < 16:
-        return f"{prefix}{index % 8}", ""
-    return "", f"{css_property}:{_xterm(index)}"
+        return "#" + "".join(f"{part:02x}" for part in parts[2:])
+    index = parts[2] if parts[0] in (38, 48) and parts[1] == 5 else parts[0] % 10
+    return str(index % 8) if index < 16 else _xterm(index)
 
 
 def _xterm(index: int) -> str:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 Bundle = Mapping[str, Any]
 """A mime bundle: JSON values for JSON types, base64 text for binary types."""
 
+BYTES_PER_S = 2_000_000
+"""What a browser takes in without falling behind: what is large is sent less often."""
+
 
 class Control:
     """What a live view can do about its run. Of a run that nobody here can stop: this class itself."""
@@ -39,9 +42,9 @@ class Sink(Protocol):
     def clear(self, wait: bool) -> None:
         """Remove all outputs of the cell; with `wait` when the next one comes."""
 
-    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+    def live_view(self, folder: Path, control: Control, opens_output: bool) -> Bundle | None:
         """A view that follows the run of that folder by itself, to be shown; None where nobody could see it.
-        `beside_output`: what the ranks write is shown already.
+        `opens_output`: its output tab is open at first, as nothing beside it shows what the ranks write.
         """
 
     def checkpoints_view(self, scope: Location) -> Bundle | None:
@@ -62,7 +65,7 @@ class PrintSink:
     def clear(self, wait: bool) -> None:
         """What is printed stays."""
 
-    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+    def live_view(self, folder: Path, control: Control, opens_output: bool) -> Bundle | None:
         return None
 
     def checkpoints_view(self, scope: Location) -> Bundle | None:

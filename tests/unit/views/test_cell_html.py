@@ -10,7 +10,7 @@ import pytest
 
 from quarterdeck.present import ansi, words
 from quarterdeck.views.cell import html
-from quarterdeck.views.cell.rows import Row
+from quarterdeck.views.lines.rows import Row
 
 
 def row(text: str, *ranks: int, kind: str = "stdout") -> Row:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from quarterdeck.protocol.worker import Output
-from quarterdeck.views.cell.cell import BURST, BYTES_PER_S, INTERVAL_S, CellView
+from quarterdeck.views.cell.cell import BURST, INTERVAL_S, CellView
 from quarterdeck.views.cell.segments import RICH_BUDGET, TAIL_ROWS, TEXT_BUDGET
-from quarterdeck.views.sink import Bundle
+from quarterdeck.views.sink import BYTES_PER_S, Bundle
 
 PNG = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
 OTHER_PNG = {"image/png": "b3RoZXI=", "text/plain": "<Figure>"}

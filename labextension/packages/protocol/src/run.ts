@@ -133,7 +133,11 @@ export interface SeriesHead {
   count: number;
 }
 
-export type Line = [rank: number, time_ms: number, stream: "result" | "stderr" | "stdout", text: string];
+/** How a line's text looks from a place on, up to the next such place. */
+export type Look = [start: number, css: string];
+
+/** A line of output, of one rank or of several that wrote the same. */
+export type Line = [no: number, ranks: number[], time_ms: number, until_ms: number, stream: "result" | "stderr" | "stdout", text: string, looks: Look[]];
 
 export interface OtherRun {
   run_id: string;
@@ -178,15 +182,18 @@ export interface Detail {
   series: SeriesHead[];
 }
 
-/** Output, in order of arrival. At most 10 times a second. */
+/** Output, folded as in a cell. At most 10 times a second. */
 export interface Lines {
   kind: "lines";
   /** Replaces all lines of the view. */
   whole: boolean;
-  /** Lines that the view is never sent: with `whole` those before the first one, else those just before. */
-  dropped: number;
-  /** The unfinished last line of each rank and stream (a counter that uses carriage returns, for one). */
-  open: Line[];
+  /** Lines of the run that came before `first`: they are shown no more, or never were. */
+  left_out: number;
+  /** Lines before this position are gone. */
+  first: number;
+  /** Lines that are no more: they were unfinished, and have become the same as others'. */
+  gone: number[];
+  /** New and changed ones, by position. */
   lines: Line[];
 }
 

@@ -8,7 +8,7 @@ import { Browser, h, STYLES, View } from "@quarterdeck/views";
 interface Traits {
   /** Which view the model is of; runs have no word for it. */
   view?: "checkpoints";
-  beside_output: boolean;
+  opens_output: boolean;
 }
 
 interface Rendering {
@@ -31,7 +31,7 @@ function viewOf(model: AnyModel<Traits>): Shown {
     const view = new Browser((message) => model.send(message));
     return { el: view.el, start: () => view.start(), take: (message) => view.take(message as ToShelf), dispose: () => view.dispose() };
   }
-  const view = new View((message) => model.send(message), { besideOutput: model.get("beside_output") !== false });
+  const view = new View((message) => model.send(message), { opensOutput: model.get("opens_output") });
   const take = (message: object, buffers: DataView[]): void => view.take(message as ToBrowser, buffers);
   return { el: view.el, start: () => view.start(), take, dispose: () => view.dispose() };
 }

@@ -35,13 +35,13 @@ class ShellSink:
         """clear_output."""
         self._publisher.clear_output(wait=wait)
 
-    def live_view(self, folder: Path, control: Control, beside_output: bool) -> Bundle | None:
+    def live_view(self, folder: Path, control: Control, opens_output: bool) -> Bundle | None:
         """A widget; None where no page would draw it, and a saved notebook would only carry its code."""
         if not self._draws_widgets:
             return None
         from quarterdeck.views.run.widget import RunView
 
-        return _bundle_of(RunView(folder, control, beside_output))
+        return _bundle_of(RunView(folder, control, opens_output))
 
     def checkpoints_view(self, scope: Location) -> Bundle | None:
         """The same for the checkpoint browser, which may put a variable into the notebook."""

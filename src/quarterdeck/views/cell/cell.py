@@ -19,12 +19,12 @@ from typing import Literal
 from quarterdeck.protocol.worker import Output
 from quarterdeck.views.cell import html
 from quarterdeck.views.cell.outputs import Outputs
-from quarterdeck.views.cell.rows import NOWHERE, Kind, Row, Rows
 from quarterdeck.views.cell.run_output import RunOutput
-from quarterdeck.views.cell.screen import LINE_LIMIT, Screen, Stream
 from quarterdeck.views.cell.segments import Rich
 from quarterdeck.views.cell.terminal import PrintedOutputs
-from quarterdeck.views.sink import Control, Sink
+from quarterdeck.views.lines.rows import NOWHERE, Kind, Row
+from quarterdeck.views.lines.transcript import Transcript, bounded
+from quarterdeck.views.sink import BYTES_PER_S, Control, Sink
 
 INTERVAL_S = 0.05
 """Between two updates of a notebook, on average."""
@@ -32,8 +32,6 @@ BURST = 8
 """Updates that may follow each other at once after a pause: the prints of 8 ranks appear without delay."""
 PRINT_INTERVAL_S = 1.0
 """Between two prints in a terminal, where what is printed cannot be folded any more."""
-BYTES_PER_S = 2_000_000
-"""What a browser takes in without falling behind; big segments are sent less often."""
 
 
 class CellView:
@@ -44,8 +42,8 @@ class CellView:
         self._interval = INTERVAL_S if sink.live else PRINT_INTERVAL_S
         layout = Outputs if sink.live else PrintedOutputs
         self._outputs: Outputs = layout(sink, 1, lambda row: self._rows.evict(row))
-        self._rows = Rows(self._outputs)
-        self._screens: dict[tuple[int, Stream], Screen] = {}
+        self._transcript = Transcript(self._outputs)
+        self._rows = self._transcript.rows
         self._displays: dict[tuple[int, str], Row] = {}
         self._notices: dict[str, Row] = {}
         self._clear_later: set[int] = set()
@@ -78,7 +76,7 @@ class CellView:
         if rank in self._clear_later:
             self._clear(rank)
         if output.kind == "stdout" or output.kind == "stderr":
-            self._screen(rank, output.kind).feed(output.text)
+            self._transcript.write(rank, output.kind, output.text)
         elif output.kind == "update":
             self._update(output)
         else:
@@ -105,8 +103,7 @@ class CellView:
 
     def finish(self) -> None:
         """The cell is over: end unfinished lines, fold what became equal, show everything."""
-        for screen in self._screens.values():
-            screen.end()
+        self._transcript.end()
         for (rank, _), row in self._displays.items():
             if row.live:
                 self._rows.close(rank, row)
@@ -146,12 +143,6 @@ class CellView:
 
     # ---- inside
 
-    def _screen(self, rank: int, kind: Stream) -> Screen:
-        screen = self._screens.get((rank, kind))
-        if screen is None:
-            screen = self._screens[rank, kind] = Screen(rank, kind, self._rows)
-        return screen
-
     def _display(self, output: Output) -> None:
         kind, text, rich = self._content(output)
         if kind == "result" and not text:
@@ -178,17 +169,12 @@ class CellView:
             rich = Rich(output.data, output.metadata)
             if self._outputs.has_room_for(rich):
                 return "rich", rich.text, rich
-        text = output.data.get("text/plain", "")
-        if len(text) > LINE_LIMIT:
-            text = f"{text[:LINE_LIMIT]}… (cut at {LINE_LIMIT:,} characters)"
-        return "result", text, None
+        return "result", bounded(output.data.get("text/plain", "")), None
 
     def _clear(self, rank: int) -> None:
         """Take away what the rank shows; with it everything, if nobody else shows anything."""
         self._clear_later.discard(rank)
-        for kind in ("stdout", "stderr"):
-            if screen := self._screens.get((rank, kind)):
-                screen.wipe()
+        self._transcript.wipe(rank)
         for key in [key for key in self._displays if key[0] == rank]:
             del self._displays[key]
         rows = [row for row in self._outputs.rows() if row.members >> rank & 1]

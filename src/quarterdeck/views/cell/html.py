@@ -13,11 +13,9 @@ from html import escape
 from itertools import groupby
 
 from quarterdeck.present import ansi, words
-from quarterdeck.present.palette import DARK, DARK_RANKS, LIGHT, LIGHT_RANKS
-from quarterdeck.views.cell.rows import Row
+from quarterdeck.present.palette import DARK, DARK_ANSI, DARK_RANKS, LIGHT, LIGHT_ANSI, LIGHT_RANKS
+from quarterdeck.views.lines.rows import Row
 
-LIGHT_ANSI = ("#202124", "#c62828", "#276b2b", "#8a5a00", "#1769c2", "#8a3d74", "#0b6e7f", "#5f6368")
-DARK_ANSI = ("#8a9096", "#f28b82", "#81c784", "#ffb74d", "#64b5f6", "#d47dba", "#4dd0e1", "#e8eaed")
 IN_THE_DARK = ":is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .qd"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from math import inf
 
-from quarterdeck.views.cell.rows import Row
 from quarterdeck.views.cell.segments import (
     RICH_BUDGET,
     TAIL_ROWS,
@@ -21,6 +20,7 @@ from quarterdeck.views.cell.segments import (
     TailSegment,
     row_cost,
 )
+from quarterdeck.views.lines.rows import Row
 from quarterdeck.views.sink import Sink
 
 

@@ -47,8 +47,8 @@ class RunOutput:
     ranks. Where a live view is on screen nobody waits for the last one either.
     """
 
-    def __init__(self, sink: Sink, control: Control, beside_output: bool = True) -> None:
-        self._sink, self._control, self._beside_output = sink, control, beside_output
+    def __init__(self, sink: Sink, control: Control, opens_output: bool = False) -> None:
+        self._sink, self._control, self._opens_output = sink, control, opens_output
         self.trouble = ""
         """What cannot be shown, and why."""
         self._view: Bundle | None = None
@@ -135,7 +135,7 @@ class RunOutput:
     def _live_view(self, folder: Path) -> Bundle | None:
         """Whatever a front end's packages do: the static form is there without them."""
         try:
-            return self._sink.live_view(folder, self._control, self._beside_output)
+            return self._sink.live_view(folder, self._control, self._opens_output)
         except Exception as error:
             self.trouble = f"No live view here: {type(error).__name__}: {error}"
             return None

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from quarterdeck.present import words
 from quarterdeck.views.cell import html
-from quarterdeck.views.cell.rows import Row
+from quarterdeck.views.lines.rows import Row
 from quarterdeck.views.sink import Bundle, Sink
 
 SEGMENT_ROWS = 200

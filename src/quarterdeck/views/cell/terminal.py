@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quarterdeck.views.cell import html
 from quarterdeck.views.cell.outputs import Outputs
-from quarterdeck.views.cell.rows import Row
 from quarterdeck.views.cell.segments import RichSegment, Segment, TailSegment
+from quarterdeck.views.lines.rows import Row
 
 
 class PrintedOutputs(Outputs):

@@ -33,17 +33,22 @@ from quarterdeck.views.run.messages import (
     WantRuns,
     Zoom,
 )
-from quarterdeck.views.run.output_buffer import OutputBuffer
+from quarterdeck.views.run.output_rows import OutputRows
 from quarterdeck.views.run.requests import Answers
 from quarterdeck.views.run.run_files import RunFiles
 from quarterdeck.views.run.snapshot import state
-from quarterdeck.views.sink import Control
+from quarterdeck.views.sink import BYTES_PER_S, Control
 
 STATE_EVERY_S = 1 / 4
 LINES_EVERY_S = 1 / 10
 CURVES_EVERY_S = 1 / 20
 _SHARE = 0.1
-"""The share of a core that curves may take: if they take more, they come less often, down to 4 a second."""
+"""The share of a core that curves or lines may take: where they take more they come less often. Curves come 4
+times a second at least, lines once if the browser takes them.
+"""
+_LINES_PAUSE_S = 1.0
+_LINE_BYTES = 60
+"""What a message has beside the text of a line."""
 _AFTER_END_S = 0.5
 """From a run's end on; then nobody writes to its folder any more."""
 
@@ -66,7 +71,7 @@ class Feed:
         self._facts = RunFiles(folder, self._safely)
         self._curves = CurveStream(folder.name, folder)
         self._output = OutputReader(folder)
-        self._lines = OutputBuffer()
+        self._lines = OutputRows()
         self._answers = Answers(folder, self._facts.decks)
         self._state: State | None = None
         self._due = {"state": 0.0, "lines": 0.0, "curves": 0.0}
@@ -101,7 +106,7 @@ class Feed:
             if self._is_due("curves", now, CURVES_EVERY_S):
                 sent += self._new_curves(now)
             if self._is_due("lines", now, LINES_EVERY_S):
-                sent += self._new_lines(ended=False)
+                sent += self._new_lines(now)
             return [*(self._new_state() if changed else []), *sent, *self._new_troubles()]
 
     def answer(self, request: ToKernel) -> list[Sent]:
@@ -129,7 +134,7 @@ class Feed:
 
     def _last_news(self) -> list[Sent]:
         """The run has ended: all that is left, at once."""
-        sent = [*self._new_curves(self._clock()), *self._new_lines(ended=True)]
+        sent = [*self._new_curves(self._clock()), *self._new_lines(self._clock(), ended=True)]
         self.over = True
         return [*sent, *self._new_state(always=True), *self._new_troubles()]
 
@@ -141,9 +146,16 @@ class Feed:
         self._due["curves"] = now + min(max(CURVES_EVERY_S, pause_s), STATE_EVERY_S)
         return sent
 
-    def _new_lines(self, ended: bool) -> list[Sent]:
+    def _new_lines(self, now: float, ended: bool = False) -> list[Sent]:
+        start = time.perf_counter()
         self._read_lines(ended)
-        return [(lines, b"") for lines in self._lines.news()]
+        lines = self._lines.news()
+        if lines is None:
+            return []
+        took_s = time.perf_counter() - start
+        sending_s = sum(_LINE_BYTES + len(line.text) for line in lines.lines) / BYTES_PER_S
+        self._due["lines"] = now + max(LINES_EVERY_S, sending_s, min(took_s / _SHARE, _LINES_PAUSE_S))
+        return [(lines, b"")]
 
     def _read_lines(self, ended: bool) -> None:
         before = self._output.skipped_bytes

@@ -147,12 +147,29 @@ class SeriesHead(msgspec.Struct):
     count: int
 
 
-class Line(msgspec.Struct, array_like=True):
-    rank: int
+class Look(msgspec.Struct, array_like=True, gc=False):
+    """How a line's text looks from a place on, up to the next such place."""
+
+    start: int
+    """As JavaScript counts characters."""
+    css: str
+
+
+class Line(msgspec.Struct, array_like=True, gc=False):
+    """A line of output, of one rank or of several that wrote the same."""
+
+    no: float
+    """Its position, and its name: the same line may be sent again, with more ranks or another text."""
+    ranks: list[int]
     time_ms: float
+    """When the first of these ranks wrote it; 0 if that is not known."""
+    until_ms: float
+    """When it last changed."""
     stream: Literal["stdout", "stderr", "result"]
     text: str
-    """One line, without colours."""
+    """As a terminal shows it, without codes."""
+    looks: list[Look]
+    """Empty where nothing but text was written."""
 
 
 class OtherRun(msgspec.Struct):
@@ -202,15 +219,18 @@ class Detail(ViewMessage):
 
 
 class Lines(ViewMessage):
-    """Output, in order of arrival. At most 10 times a second."""
+    """Output, folded as in a cell. At most 10 times a second."""
 
     whole: bool
     """Replaces all lines of the view."""
-    dropped: int
-    """Lines that the view is never sent: with `whole` those before the first one, else those just before."""
-    open: list[Line]
-    """The unfinished last line of each rank and stream (a counter that uses carriage returns, for one)."""
+    left_out: int
+    """Lines of the run that came before `first`: they are shown no more, or never were."""
+    first: float
+    """Lines before this position are gone."""
+    gone: list[float]
+    """Lines that are no more: they were unfinished, and have become the same as others'."""
     lines: list[Line]
+    """New and changed ones, by position."""
 
 
 class Log(ViewMessage):

@@ -32,11 +32,11 @@ _UNHEARD_SHARE = 0.1
 class RunView(LiveWidget):
     """The model of one run's views."""
 
-    beside_output = traitlets.Bool(True).tag(sync=True)
-    """What the ranks write is shown beside it already."""
+    opens_output = traitlets.Bool(False).tag(sync=True)
+    """The output tab is open at first."""
 
-    def __init__(self, folder: Path, control: Control, beside_output: bool = True) -> None:
-        super().__init__(beside_output=beside_output)
+    def __init__(self, folder: Path, control: Control, opens_output: bool = False) -> None:
+        super().__init__(opens_output=opens_output)
         self._link = _Link(folder, control, self._tell)
 
     def take(self, content: Any) -> None:

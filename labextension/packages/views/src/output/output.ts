@@ -11,7 +11,7 @@ import { rankChip } from "../basics/rank_chip";
 import { RankChoice } from "../basics/rank_choice";
 import { saveAs } from "../basics/save";
 import { count, integer } from "../basics/words";
-import { hits, OutputLines, type Row } from "./output_lines";
+import { hits, OutputRows, type Row } from "./output_rows";
 import { drawRow, MOST_DRAWN } from "./output_row";
 import { ListWindow } from "./output_window";
 
@@ -28,7 +28,7 @@ export function outputPanel(send: Send): OutputPanel {
 
 class Output implements OutputPanel {
   readonly el: HTMLElement;
-  private readonly lines = new OutputLines();
+  private readonly lines = new OutputRows();
   private readonly list: ListWindow<Row>;
   private readonly ranks: RankChoice;
   private readonly search: HTMLInputElement;
@@ -66,9 +66,9 @@ class Output implements OutputPanel {
   }
 
   update(message: Lines): void {
-    this.lines.apply(message);
+    const added = this.lines.apply(message);
     if (message.whole) this.behind = 0;
-    else if (!this.list.follows) this.behind += message.lines.filter(([rank]) => this.wants(rank)).length;
+    else if (!this.list.follows) this.behind += added.filter(({ ranks }) => this.rank === null || ranks.includes(this.rank)).length;
     this.frame ||= requestAnimationFrame(() => this.render());
   }
 
@@ -92,10 +92,6 @@ class Output implements OutputPanel {
   dispose(): void {
     cancelAnimationFrame(this.frame);
     this.list.dispose();
-  }
-
-  private wants(rank: number): boolean {
-    return this.rank === null || this.rank === rank;
   }
 
   // ---- parts

@@ -24,8 +24,8 @@ const SILENCE_MS = 20_000;
 const PATIENCE_MS = 6_000;
 
 export interface ViewOptions {
-  /** The run's output stands beside the view already, so that its tab need not be open. */
-  besideOutput: boolean;
+  /** The output tab is open at first: nothing beside the view shows what the ranks write. */
+  opensOutput: boolean;
 }
 
 export class View {
@@ -70,7 +70,7 @@ export class View {
     fill(this.parts, this.header.el, this.progress.el, this.curves.el, this.ranksSection, this.tabs.el);
     fill(this.el, this.notice, this.trouble, this.parts);
     show(this.parts, false);
-    if (!options.besideOutput) this.tabs.suggest("output");
+    if (options.opensOutput) this.tabs.suggest("output");
   }
 
   /** Called once, when the element is in the page. */

@@ -1,6 +1,6 @@
 """The merge: every rank's lines in one sequence, equal lines of several ranks folded into one row.
 
-Called by the cell view, in the kernel. Guarantees: a rank's rows stand in its program order; each of its
+Guarantees: a rank's rows stand in its program order; each of its
 lines is in exactly one row; a row never holds a line twice from one rank. Between ranks the order is that
 of arrival, except that a line joins an equal row which stands after its rank's last row, at most `WINDOW`
 rows back.
@@ -50,7 +50,7 @@ class Row:
 
 
 class Layout(Protocol):
-    """Where rows stand (outputs.Outputs; a plain list in tests)."""
+    """Where rows stand: `cell.outputs.Outputs`, `run.output_rows.OutputRows`."""
 
     def add(self, row: Row, after: float) -> None:
         """Place it at the end, or in a free place behind position `after`; sets `row.no`."""
@@ -77,11 +77,14 @@ class Rows:
     """Positions of each rank's rows, ascending; only the last few thousand."""
     floors: dict[int, float] = field(default_factory=dict)
     """Where the positions forgotten in `spots` end."""
+    last: dict[int, str] = field(default_factory=dict)
+    """By rank, the text that it showed last and that is not blank."""
 
     # ---- finished content
 
     def line(self, rank: int, kind: Kind, text: str, bundle: Any = None) -> Row:
         """Show something finished; returns the row it joined, or its own."""
+        self._said(rank, text)
         spots = self.spots[rank]
         last = spots[-1] if spots else NOWHERE
         row = self._find(kind, text, last, inf)
@@ -121,6 +124,7 @@ class Rows:
     def edit(self, rank: int, row: Row, text: str) -> None:
         """Change the text of an open row."""
         if row.text != text:
+            self._said(rank, text)
             row.text = text
             self.layout.touch(row)
 
@@ -188,6 +192,10 @@ class Rows:
         self._withdraw(row)
 
     # ---- inside
+
+    def _said(self, rank: int, text: str) -> None:
+        if text and not text.isspace():
+            self.last[rank] = text
 
     def _find(self, kind: Kind, text: str, before: float, behind: float) -> Row | None:
         """The first row of this content between two positions, where the caller's rank has no row."""

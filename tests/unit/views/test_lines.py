@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from quarterdeck.views.cell.rows import WINDOW, Row, Rows
-from quarterdeck.views.cell.screen import CUT, LINE_LIMIT, Screen
+from quarterdeck.views.lines.rows import WINDOW, Row, Rows
+from quarterdeck.views.lines.screen import CUT, LINE_LIMIT, Screen
 
 UP = "\x1b[A"
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Literal
 
 from quarterdeck.present.ansi import CONTROL, PLAIN, SGR, TOKEN, UNFINISHED, Style, apply, codes
-from quarterdeck.views.cell.rows import Row, Rows
+from quarterdeck.views.lines.rows import Row, Rows
 
 Stream = Literal["stdout", "stderr"]
 LINE_LIMIT = 20_000
