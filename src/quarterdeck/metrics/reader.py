@@ -255,12 +255,12 @@ def _one_after_another(words: Ints, starts: Ints, ends: Ints) -> Ints:
     starts, ends = starts[places], ends[places]
     if len(starts) and starts[0] == 0 and bool((starts[1:] == ends[:-1]).all()):
         return places
-    at, whole = 0, []
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        whole.append(start == at)
-        at = end if start == at else at
-    places = places[np.array(whole, bool)]
-    return places
+    at, found = 0, []
+    for place, start, end in zip(places.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if start == at:
+            found.append(place)
+            at = end
+    return np.array(found, np.int64)
 
 
 def by_prefix(name: str) -> tuple[str, str]:

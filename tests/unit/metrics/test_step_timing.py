@@ -20,6 +20,7 @@ from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.metrics.history import History
 from quarterdeck.metrics.progress import progress, read_progress
 from quarterdeck.metrics.step_timing import Pace, Paces
+from quarterdeck.metrics.thinned import ThinnedMetrics
 from quarterdeck.store.layout import ARRIVALS, METRICS
 
 MS = 1_000_000
@@ -214,6 +215,34 @@ def test_attempts_are_apart(run: Make) -> None:
     assert paces.refresh(0)[0].step == 30
     assert paces.refresh(1) == {}
     assert paces.steps_per_s is None
+
+
+def test_a_file_that_began_anew_is_looked_at_anew(run: Make) -> None:
+    ranks = run(2)
+    ranks.steps(40, [10, 10])
+    ranks.write()
+    paces = Paces(History(ranks.folder))
+    assert paces.refresh(0)[0].step == 40
+    path = ranks.folder / METRICS.name(0, 0)
+    layout = Layout(("acc",))
+    path.write_bytes(definition(layout, 0, 0) + layout.pack(layout.id, START, 3, 1.0, ~START))
+    assert paces.refresh(0)[0].step == 3
+
+
+def test_live_curves_look_at_the_same_history(run: Make) -> None:
+    """Whoever looks first takes nothing away from the other."""
+    ranks = run(2)
+    history = History(ranks.folder)
+    paces, curves = Paces(history), ThinnedMetrics(history)
+    for look in range(1, 4):
+        ranks.steps(10, [10, 10])
+        ranks.write()
+        if look % 2:
+            assert curves.refresh()
+        assert [pace.step for pace in paces.refresh(0).values()] == [10 * look] * 2
+        assert curves.refresh() == (look % 2 == 0)
+        assert not curves.refresh()
+        assert curves.grids["loss"].lines[1].steps.tolist() == list(range(1, 10 * look + 1))
 
 
 def test_nothing_there_is_nothing_known(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_resumed_run_shows_its_parent_s_curves_before_its_first_step(tmp_path:
 def test_a_run_that_is_compared_with_is_joined_too(tmp_path: Path) -> None:
     _, run = resumed(tmp_path)
     run.log([8])
-    book = CurveStream(run.folder.name, run.folder, only_means=True)
+    book = CurveStream(run.folder.name, History(run.folder), only_means=True)
     [(_, data)] = book.whole(StoredRun.read(run.folder))
     steps = np.frombuffer(data, "<f8").reshape(6, -1)[0]
     assert steps.tolist() == list(range(9))
