@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck import files
 from quarterdeck.public import public
 from quarterdeck.store.folder_checkpoint import FolderCheckpoint
 from quarterdeck.store.layout import CHECKPOINTS, rank_name
-from quarterdeck.store.paths import home
+from quarterdeck.store.paths import home, keep_out_of_git
 
 if TYPE_CHECKING:
     from quarterdeck.decks import Deck
@@ -202,3 +203,10 @@ def entered(
         changes["checkpoint"] = FolderCheckpoint(checkpoint_dest, checkpoint_src or None)
     with working_for(dataclasses.replace(current(), **changes)) as context:
         yield context
+
+
+def make_run_folder(context: Context) -> None:
+    """Private; that of a script, which no coordinator has made, also out of git. Raises OSError."""
+    files.make_private(context.run_dir)
+    if context.run_id == LOCAL:
+        keep_out_of_git(context.run_dir.parent)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.progress import read_progress
 from quarterdeck.metrics.step_timing import Paces
 from quarterdeck.store.spans import Span, read_spans
@@ -200,7 +201,7 @@ def test_a_rank_that_is_slow_is_marked_for_as_long_as_it_is(notebook: Notebook) 
     slow = notebook.folder / "slow"
     slow.touch()
     cell = notebook.start(DDP)
-    paces = Paces(folder(notebook, "uneven"))
+    paces = Paces(History(folder(notebook, "uneven")))
     try:
         found = until(lambda: (p := paces.refresh(0)) and [r for r in p if p[r].slowest] == [1] and p)
         waits = {rank: pace.wait_ms or 0.0 for rank, pace in found.items()}

@@ -18,10 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck import files
-from quarterdeck.context import LOCAL, Context
+from quarterdeck.context import Context, make_run_folder
 from quarterdeck.decks.file import Body, Label, file_name, label_record, place_of, records
 from quarterdeck.decks.packages import keep_packages
-from quarterdeck.store.paths import keep_out_of_git
 
 INTERVAL_S = 0.1
 
@@ -106,10 +105,8 @@ class Writer:
 
     def _write_whole(self, body: Body) -> None:
         run_folder = self._context.run_dir
-        files.make_private(run_folder)
+        make_run_folder(self._context)
         files.make_folder(run_folder, *self._names[:-1])
-        if self._context.run_id == LOCAL:
-            keep_out_of_git(run_folder.parent)
         content = label_record(self._label) + records(body.parts, body.cut)
         self._inode = files.write(run_folder, *self._names, content=content)
 

@@ -1,5 +1,5 @@
 """Curves thinned as they grow: what a live view draws of a metric, however much was logged. In the kernel;
-numpy only inside functions, as all of `metrics`.
+imports numpy.
 
 A bucket stands for all values of `width` steps, a power of two; the buckets of all ranks of a metric lie on
 one grid, so that their mean can be taken. With width 1 a line is exact. When the grid has more than `LIMIT`
@@ -8,28 +8,17 @@ buckets, the width doubles. Only buckets that hold something take memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
 
-    Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
+from quarterdeck.metrics.records import Floats, Ints, Records, first_of_each, in_order, last_of_each
 
 LIMIT = 1024
 """Buckets of a metric, over all its ranks."""
 _AT_ONCE = 1 << 15
 """Records, so that a file read at once takes no memory of its size."""
-
-
-class Records(NamedTuple):
-    """What was logged, in the order in which later ones replace earlier ones of their step."""
-
-    steps: Ints
-    times: Ints
-    values: Floats
 
 
 class Line(NamedTuple):
@@ -61,8 +50,6 @@ class Line(NamedTuple):
 
     @property
     def means(self) -> Floats:
-        import numpy as np
-
         sums, numbers = self.values[3], self.values[4]
         found: Floats = np.divide(sums, numbers, out=np.full(len(sums), np.nan), where=numbers > 0)
         return found
@@ -71,13 +58,9 @@ class Line(NamedTuple):
         return Line(self.places[:, start:end], self.values[:, start:end])
 
     def until(self, key: int) -> Line:
-        import numpy as np
-
         return self.part(0, int(np.searchsorted(self.keys, key)))
 
     def since(self, key: int) -> Line:
-        import numpy as np
-
         return self.part(int(np.searchsorted(self.keys, key)))
 
 
@@ -95,8 +78,6 @@ class Grid:
     """The lines of one metric."""
 
     def __init__(self) -> None:
-        import numpy as np
-
         self.bits = 0
         """The width is 2 to the power of it."""
         self.keys: Ints = np.zeros(0, np.int64)
@@ -134,8 +115,6 @@ class Grid:
         self._note(rank, first, has_mean_now=False)
 
     def _note(self, rank: int, first: int, has_mean_now: bool) -> None:
-        import numpy as np
-
         place = int(np.searchsorted(self.keys, first))
         own = self.lines[rank].since(first).keys
         tail = own if place == len(self.keys) else np.union1d(self.keys[place:], own)
@@ -152,7 +131,7 @@ class Grid:
         more = bits - self.bits
         self.lines = {rank: coarser(line, more) for rank, line in self.lines.items()}
         keys = self.keys >> more
-        self.keys, self.bits = keys[_first_of_each(keys)], bits
+        self.keys, self.bits = keys[first_of_each(keys)], bits
         self._changed = dict.fromkeys((None, *self.lines), int(self.keys[0]))
 
     # ---- what a view wants
@@ -180,40 +159,11 @@ class Grid:
         return Part(start, (rest.steps, times[start:], least, greatest, rest.means, last))
 
 
-def in_order(records: Records) -> Records:
-    """By ascending step, one of each: the last one."""
-    import numpy as np
-
-    steps = records.steps
-    if bool((steps[1:] > steps[:-1]).all()):
-        return records
-    order = np.argsort(steps, kind="stable")
-    order = order[_last_of_each(steps[order])]
-    return Records._make(column[order] for column in records)
-
-
-def between(parts: Iterable[Records], first: int, last: int) -> Records:
-    """The records of these steps, from records in their order."""
-    import numpy as np
-
-    first, last = max(first, -(1 << 63)), min(last, (1 << 63) - 1)
-    chosen = [
-        Records._make(column[here] for column in part)
-        for part in parts
-        for here in (np.flatnonzero((part.steps >= first) & (part.steps <= last)),)
-    ]
-    if not chosen:
-        return Records(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return Records._make(map(np.concatenate, zip(*chosen, strict=True)))
-
-
 # ---- lines
 
 
 def line_of(records: Records, bits: int) -> Line:
     """The line that records in their order make."""
-    import numpy as np
-
     places = np.array([records.steps, records.steps, records.times])
     places[0] >>= bits
     values = np.empty((5, len(records.values)))
@@ -227,10 +177,8 @@ def line_of(records: Records, bits: int) -> Line:
 
 def folded(parts: Sequence[Line]) -> Line:
     """One after another; neighbours with the same key become one."""
-    import numpy as np
-
     line = parts[0] if len(parts) == 1 else _joined(parts)
-    starts, count = np.flatnonzero(_first_of_each(line.keys)), len(line.keys)
+    starts, count = np.flatnonzero(first_of_each(line.keys)), len(line.keys)
     if len(starts) == count:
         return line
     ends = np.append(starts[1:], count) - 1
@@ -252,8 +200,6 @@ def bits_for(keys: Ints, bits: int) -> int:
     """The least number of bits, from `bits` on, with which no more than LIMIT keys are left of these, which
     are of `bits` and ascend.
     """
-    import numpy as np
-
     if len(keys) <= LIMIT:
         return bits
     low, high = 1, 63
@@ -268,8 +214,6 @@ def bits_for(keys: Ints, bits: int) -> int:
 
 
 def _joined(parts: Sequence[Line]) -> Line:
-    import numpy as np
-
     places, values = zip(*parts, strict=True)
     return Line(np.concatenate(places, axis=1), np.concatenate(values, axis=1))
 
@@ -283,11 +227,9 @@ def _extended(line: Line, added: Line) -> Line:
 
 def _upserted(line: Line, added: Line) -> Line:
     """With width 1: what comes again replaces what was."""
-    import numpy as np
-
     both = _joined([line, added])
     order = np.argsort(both.keys, kind="stable")
-    order = order[_last_of_each(both.keys[order])]
+    order = order[last_of_each(both.keys[order])]
     return Line(both.places[:, order], both.values[:, order])
 
 
@@ -295,8 +237,6 @@ def _mean(lines: Sequence[Line], first: int, grid: Ints) -> Part:
     """The mean of the ranks' means, and of their last values, over ranks that have the bucket: NaN if one of
     them is. Least and greatest are the mean, too: a line without noise of its own.
     """
-    import numpy as np
-
     start = int(np.searchsorted(grid, first))
     rest = _joined([line.since(first) for line in lines])
     means = np.concatenate([line.since(first).means for line in lines])
@@ -313,19 +253,5 @@ def _mean(lines: Sequence[Line], first: int, grid: Ints) -> Part:
 
 
 def _ascending(times: Ints) -> Ints:
-    import numpy as np
-
     found: Ints = np.maximum.accumulate(times)
     return found
-
-
-def _first_of_each(ascending: Ints) -> NDArray[np.bool_]:
-    import numpy as np
-
-    first = np.ones(len(ascending), np.bool_)
-    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
-    return first
-
-
-def _last_of_each(ascending: Ints) -> NDArray[np.bool_]:
-    return _first_of_each(ascending[::-1])[::-1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from quarterdeck.metrics.records import ByStep, Ints, by_step, not_finite
 from quarterdeck.metrics.series import Series
 from quarterdeck.metrics.thinning import envelope, smoothed, thinned
 from quarterdeck.present import palette
@@ -61,7 +62,7 @@ def draw(metrics: Sequence[Series], title: str, note: str, style: Style) -> RunF
     spaces = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
     size = (_WIDTH_PX / _DPI, height / _DPI)
     figure = RunFigure(figsize=size, dpi=_DPI, facecolor="white", layout=spaces)
-    began = min((series.times(rank)[0] for series in metrics for rank in series.ranks), default=0)
+    began = min((int(one.times[0]) for series in metrics for one in series.by_rank.values()), default=0)
     for place, series in enumerate(metrics, 1):
         axes = figure.add_subplot(rows, columns, place)
         _chart(axes, series, style, began, _WIDTH_PX * 2 // columns)
@@ -74,29 +75,20 @@ def draw(metrics: Sequence[Series], title: str, note: str, style: Style) -> RunF
 def _chart(axes: Axes, series: Series, style: Style, began: int, columns: int) -> None:
     _frame(axes, series, style)
     unit = _time_unit(series, began) if style.by_time else ("step", 1.0)
-    x_of = _Axis(series, style.by_time, began, unit[1])
+    axis = _Axis(style.by_time, began, unit[1] * 1e9)
     marks: dict[int | None, tuple[Array, Array]] = {}
-    mean = np.array(series.mean().values if len(series.ranks) > 1 else [])
+    together = by_step(series.by_rank.values())
+    mean = axis.of(together.steps, np.maximum.accumulate(together.times())), together.mean()
     if len(series.ranks) > _LINES:
-        _band(axes, series, x_of.mean(), columns)
-        marks[None] = x_of.mean(), mean
+        _band(axes, mean[0], together, columns)
+        marks[None] = mean
     else:
-        for rank in series.ranks:
-            x, y = x_of.rank(rank), np.array(series.values(rank))
-            marks[rank] = x, y
-            alone = len(series.ranks) == 1
-            _line(
-                axes,
-                x,
-                y,
-                style,
-                columns,
-                RANKS[rank % _LINES],
-                1.5 if alone else 1,
-                dashed=rank % _LINES > 3,
-            )
+        width = 1.5 if len(series.ranks) == 1 else 1
+        for rank, (steps, times, values) in series.by_rank.items():
+            marks[rank] = axis.of(steps, times), values
+            _line(axes, *marks[rank], style, columns, RANKS[rank % _LINES], width, dashed=rank % _LINES > 3)
     if len(series.ranks) > 1:
-        _line(axes, x_of.mean(), mean, style, columns, _MEAN, 2)
+        _line(axes, *mean, style, columns, _MEAN, 2)
     _limits(axes, series, style)
     for whose, (x, y) in marks.items():
         _mark(axes, x, y, _MEAN if whose is None else RANKS[whose % _LINES], columns)
@@ -104,22 +96,15 @@ def _chart(axes: Axes, series: Series, style: Style, began: int, columns: int) -
     _say_what_is_not_finite(axes, series)
 
 
-class _Axis:
+class _Axis(NamedTuple):
     """Where points stand: their step, or the time since the run's first value."""
 
-    def __init__(self, series: Series, by_time: bool, began: int, unit_s: float) -> None:
-        self._series, self._by_time, self._began, self._unit = series, by_time, began, unit_s * 1e9
+    by_time: bool
+    began: int
+    unit_ns: float
 
-    def rank(self, rank: int) -> Array:
-        if self._by_time:
-            return (np.array(self._series.times(rank)) - self._began) / self._unit
-        return np.array(self._series.steps(rank), dtype=float)
-
-    def mean(self) -> Array:
-        if not self._by_time:
-            return np.array(self._series.mean().steps, dtype=float)
-        times = self._series.over_ranks(max, "times").values
-        return (np.maximum.accumulate(np.array(times, dtype=np.int64)) - self._began) / self._unit
+    def of(self, steps: Ints, times: Ints) -> Array:
+        return (times - self.began) / self.unit_ns if self.by_time else steps.astype(float)
 
 
 def _line(
@@ -151,16 +136,12 @@ def _line(
         axes.plot(x[places], y[places], "o", color=colour, markersize=(2 + width) * _POINT, zorder=z)
 
 
-def _band(axes: Axes, series: Series, x: Array, columns: int) -> None:
+def _band(axes: Axes, x: Array, together: ByStep, columns: int) -> None:
     """Least to greatest of the ranks, NaN left out."""
-    low = np.array(series.over_ranks(lambda values: _finite(values, min)).values)
-    high = np.array(series.over_ranks(lambda values: _finite(values, max)).values)
-    x, low, high = envelope(x, low, high, columns)
-    axes.fill_between(x, low, high, color=_MEAN, alpha=0.16, linewidth=0, zorder=1)
-
-
-def _finite(values: Sequence[float], choose: Any) -> float:
-    return float(choose((v for v in values if np.isfinite(v)), default=np.nan))
+    values = together.rows.values
+    values = np.where(np.isfinite(values), values, np.nan)
+    low, high = (choose.reduceat(values, together.starts) for choose in (np.fmin, np.fmax))
+    axes.fill_between(*envelope(x, low, high, columns), color=_MEAN, alpha=0.16, linewidth=0, zorder=1)
 
 
 def _mark(axes: Axes, x: Array, y: Array, colour: str, columns: int) -> None:
@@ -182,22 +163,15 @@ def _say_what_is_not_finite(axes: Axes, series: Series) -> None:
     """ "nan since step 812 on rank 1", or "inf at step 600 on rank 0": what lasts first, then what began
     first.
     """
-    found: list[tuple[bool, int, int, float]] = []
-    for rank in series.ranks:
-        values = np.array(series.values(rank))
-        bad = ~np.isfinite(values)
-        if bad.any():
-            good = np.flatnonzero(~bad)
-            place = (int(good[-1]) + 1 if len(good) else 0) if bad[-1] else int(np.flatnonzero(bad)[0])
-            found.append((not bad[-1], series.steps(rank)[place], rank, float(values[place])))
+    found = [(bad, rank) for rank, one in series.by_rank.items() if (bad := not_finite(one)) is not None]
     if found:
-        over, step, rank, value = min(found, key=lambda item: item[:3])
-        text = f"{value} {'at' if over else 'since'} step {step:,} on rank {rank}"
+        bad, rank = min(found, key=lambda item: (not item[0].lasts, item[0].step, item[1]))
+        text = f"{bad.value} {'since' if bad.lasts else 'at'} step {bad.step:,} on rank {rank}"
         axes.set_title(text, loc="right", size=11 * _POINT, color=_ERROR, pad=6)
 
 
 def _limits(axes: Axes, series: Series, style: Style) -> None:
-    if style.log_scale and any(max(series.values(rank)) > 0 for rank in series.ranks):
+    if style.log_scale and any((one.values > 0).any() for one in series.by_rank.values()):
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -213,7 +187,7 @@ def _tick(value: float, _: object = None) -> str:
 
 
 def _time_unit(series: Series, began: int) -> tuple[str, float]:
-    span_s = (max(max(series.times(rank)) for rank in series.ranks) - began) / 1e9
+    span_s = (max(int(one.times.max()) for one in series.by_rank.values()) - began) / 1e9
     return next((name, float(unit)) for least, name, unit in _UNITS if span_s >= least)
 
 

@@ -26,5 +26,6 @@ def _second_logged(context: Context) -> int | None:
         return None
     file = MetricFile(path)
     file.refresh()
-    rows = sorted(row for part in file.columns for row in zip(part.times, part.steps, strict=True))
+    parts = file.columns
+    rows = sorted(row for part in parts for row in zip(part.times.tolist(), part.steps.tolist(), strict=True))
     return next((time for time, step in rows if step != rows[0][1]), None)

@@ -16,12 +16,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from quarterdeck import files
 from quarterdeck.bounds import Count, UnixNs
-from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.context import Context, current, make_run_folder
 from quarterdeck.public import public
 from quarterdeck.store.layout import PROGRESS
-from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.slot_file import Slots, read_slots
 
 __all__ = ["Bar", "progress", "read_progress"]
@@ -147,7 +145,7 @@ class _Board:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.path = context.run_dir / PROGRESS.name(context.attempt, context.rank)
+        self.path = _path(context)
         self.lock = threading.RLock()
         self.open: list[Loop] = []
         self.second_ns: int | None = None
@@ -198,9 +196,7 @@ class _Board:
     def _make(self) -> bool:
         if self._slots is None:
             try:
-                files.make_private(self.path.parent)
-                if self.context.run_id == LOCAL:
-                    keep_out_of_git(self.path.parents[1])
+                make_run_folder(self.context)
             except OSError:
                 return False
             self.context.announce()

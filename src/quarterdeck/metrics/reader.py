@@ -1,16 +1,15 @@
-"""A file of metrics as columns, read as it grows; its last values, from its end. Pure: no numpy. In the
-kernel and the coordinator, at any time, also while the file is written.
+"""A file of metrics as columns, read as it grows; its last values, from its end. In the kernel and in
+workers, also while the file is written. numpy only inside functions: loading the extension imports this.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from quarterdeck import files
 from quarterdeck.metrics.format import (
@@ -23,13 +22,20 @@ from quarterdeck.metrics.format import (
 )
 from quarterdeck.store.layout import METRICS
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
 Bytes = mmap.mmap | bytes
 
 _CHUNK_BYTES = 8 << 20
-_NOT = bytes(range(255, -1, -1))
-_PIECE_BYTES = 32 << 10
-_BLOCK = 128
-"""Records that are looked at together, if they all have one layout."""
+NEVER = 1 << 63
+"""Beyond all steps."""
+_PIECE_BYTES = 64 << 10
+"""Looked at together: also where each record is followed by a torn one, that must not take too long."""
 _TAIL_BYTES = 64 << 10
 _TORN_BYTES = 64 << 20
 """In a row. A file that has more of it without a whole record was not written here: it is not read on."""
@@ -38,46 +44,56 @@ _LEAST_EFFORT_BYTES = 1 << 10
 """What looks like a record, and is none, costs its checksum, and the look."""
 _LAYOUTS = 100_000
 """The most layouts of a file."""
+_MARK_BITS = (1 << 8 * len(MARK)) - 1
+_MARK_WORD = int.from_bytes(MARK, "little")
 
 
 class Columns:
-    """All records of one layout, in the file's order. `times` are ns since 1970; `values` has a column per
-    name.
-    """
+    """All records of one layout, in the file's order. What it gave stays as it is while it grows."""
 
     def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.steps = array("q")
-        self.times = array("q")
-        self.values = [array("d") for _ in layout.names]
+        import numpy as np
 
-    def take(self, words: array[int], numbers: array[float], places: list[int]) -> None:
-        """The whole records that begin at these words; both arrays are of the same bytes."""
-        self.times.extend([words[place + 1] for place in places])
-        self.steps.extend([words[place + 2] for place in places])
-        for offset, column in enumerate(self.values, 3):
-            column.extend([numbers[place + offset] for place in places])
+        self.layout = layout
+        self.first_step = NEVER
+        """The least of all steps."""
+        self._rows: Ints = np.empty((2 + len(layout.names), 0), np.int64)
+        """Times, steps and a row per name, with room at their ends."""
+        self._count = 0
+
+    @property
+    def times(self) -> Ints:
+        """ns since 1970."""
+        return self._rows[0, : self._count]
+
+    @property
+    def steps(self) -> Ints:
+        return self._rows[1, : self._count]
+
+    @property
+    def values(self) -> Floats:
+        """A row per name."""
+        return self._rows[2:, : self._count].view("<f8")
+
+    def take(self, records: Ints) -> None:
+        """Whole ones, a row each."""
+        start, end = self._count, self._count + len(records)
+        if end > self._rows.shape[1]:
+            self._make_room(end + end // 4)
+        self._rows[:, start:end] = records[:, 1:-1].T
+        self.first_step = min(self.first_step, int(records[:, 2].min()))
+        self._count = end
 
     def forget(self) -> None:
-        """For readers that need each record once."""
-        del self.steps[:], self.times[:]
-        for column in self.values:
-            del column[:]
+        """For a reader that needs each record once."""
+        self._rows, self._count = self._rows[:, :0], 0
 
-    def take_block(self, data: bytes, start: int, count: int) -> bool:
-        """`count` records at once; none, and False, if they are not all whole and of this layout."""
-        words, width = array("q"), self.layout.size_bytes // WORD
-        block = data[start : start + count * self.layout.size_bytes]
-        words.frombytes(block)
-        times, ends = words[1::width], words[width - 1 :: width]
-        if words[::width].count(self.layout.id) != count or times.tobytes() != ends.tobytes().translate(_NOT):
-            return False
-        numbers = array("d", block)
-        self.times += times
-        self.steps += words[2::width]
-        for place, column in enumerate(self.values, 3):
-            column += numbers[place::width]
-        return True
+    def _make_room(self, count: int) -> None:
+        import numpy as np
+
+        rows = np.empty((len(self._rows), count), np.int64)
+        rows[:, : self._count] = self._rows[:, : self._count]
+        self._rows = rows
 
 
 class MetricFile:
@@ -89,6 +105,8 @@ class MetricFile:
             raise ValueError(f"{path} is not a file of metrics")
         self.path = path
         self.attempt, self.rank = known
+        self.size_bytes = 0
+        """At the last `refresh`."""
         self.skipped_bytes = 0
         """The bytes of torn records."""
         self._columns: dict[int, Columns] = {}
@@ -103,16 +121,19 @@ class MetricFile:
 
     def refresh(self) -> bool:
         """Reads what was appended since; True if there was something."""
-        before = self._offset
+        before, is_another = self._offset, False
         with suppress(OSError):
             descriptor = files.open_file(self.path.parent, self.path.name)
             try:
-                if os.fstat(descriptor).st_size < before:  # not the file that it was
+                size_bytes = os.fstat(descriptor).st_size
+                is_another = size_bytes < before  # not the file that it was
+                if is_another:
                     self.__init__(self.path)  # type: ignore[misc]
+                self.size_bytes = size_bytes
                 self._read(descriptor)
             finally:
                 os.close(descriptor)
-        return self._offset != before
+        return is_another or self._offset != before
 
     def _read(self, descriptor: int) -> None:
         size = _CHUNK_BYTES
@@ -152,26 +173,24 @@ class MetricFile:
         size = columns.layout.size_bytes
         if len(data) - place < size:
             return 0
-        if len(data) - place >= _BLOCK * size and columns.take_block(data, place, _BLOCK):
-            return _BLOCK * size
-        return self._take_mixed(data, place, max(size, _PIECE_BYTES)) or -1
+        return self._take_records(data[place : place + max(size, _PIECE_BYTES)]) or -1
 
-    def _take_mixed(self, data: bytes, place: int, piece_bytes: int) -> int:
-        """Records of any known layouts, up to one that is torn, or to the end of a piece."""
-        piece = data[place : place + piece_bytes]
-        piece = piece[: len(piece) // WORD * WORD]
-        words, at = array("q", piece), 0
-        places: dict[int, list[int]] = {}
-        while at < len(words) and (columns := self._columns.get(words[at])) is not None:
-            after = at + columns.layout.size_bytes // WORD
-            if after > len(words) or words[at + 1] != ~words[after - 1]:
-                break
-            places.setdefault(words[at], []).append(at)
-            at = after
-        numbers = array("d", piece)
-        for id, found in places.items():
-            self._columns[id].take(words, numbers, found)
-        return at * WORD
+    def _take_records(self, piece: bytes) -> int:
+        """Of known layouts, as many as it begins with, one after another; how many bytes they have."""
+        import numpy as np
+
+        words = np.frombuffer(piece, np.int64, len(piece) // WORD)
+        starts = np.flatnonzero((words & _MARK_BITS) == _MARK_WORD)
+        ids, kinds = np.unique(words[starts], return_inverse=True)
+        known = [self._columns.get(id) for id in ids.tolist()]
+        sizes = np.array([columns.layout.size_bytes // WORD if columns else 0 for columns in known])
+        whole = _one_after_another(words, starts, starts + sizes[kinds])
+        starts, kinds = starts[whole], kinds[whole]
+        for kind, columns in enumerate(known):
+            places = starts[kinds == kind, None]
+            if columns and len(places):
+                columns.take(words[places + np.arange(sizes[kind])])
+        return int(starts[-1] + sizes[kinds[-1]]) * WORD if len(starts) else 0
 
     def _columns_at(self, data: bytes, place: int) -> Columns | None:
         return self._columns.get(int.from_bytes(data[place : place + WORD], "little", signed=True))
@@ -223,6 +242,30 @@ class MetricFile:
             return size
         self._effort.spend(size)
         return -1
+
+
+def _one_after_another(words: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Which of these are whole records that follow each other from word 0 on, without a gap. What looks like
+    one may be among the values of another.
+    """
+    import numpy as np
+
+    places: Ints = np.flatnonzero((ends > starts) & (ends <= len(words)))
+    places = places[words[starts[places] + 1] == ~words[ends[places] - 1]]
+    starts, ends = starts[places], ends[places]
+    if len(starts) and starts[0] == 0 and bool((starts[1:] == ends[:-1]).all()):
+        return places
+    at, found = 0, []
+    for place, start, end in zip(places.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if start == at:
+            found.append(place)
+            at = end
+    return np.array(found, np.int64)
+
+
+def by_prefix(name: str) -> tuple[str, str]:
+    """A key to sort names: those without a prefix first, then prefix by prefix."""
+    return name.rpartition("/")[0], name
 
 
 class Effort:

@@ -13,11 +13,9 @@ from typing import Any, Self
 
 import msgspec
 
-from quarterdeck import files
-from quarterdeck.context import LOCAL, Context, current
+from quarterdeck.context import Context, current, make_run_folder
 from quarterdeck.public import public
 from quarterdeck.store.layout import SPANS
-from quarterdeck.store.paths import keep_out_of_git
 from quarterdeck.store.records import LINES, RecordWriter
 from quarterdeck.store.spans import Span
 
@@ -34,7 +32,7 @@ class SpanFile:
 
     def __init__(self, context: Context) -> None:
         self.path = context.run_dir / SPANS.name(context.attempt, context.rank)
-        self._local = context.run_id == LOCAL
+        self._context = context
         self._records = RecordWriter(self.path, LINES)
         self._made = False
 
@@ -46,20 +44,15 @@ class SpanFile:
 
     def write(self, span: Span) -> None:
         try:
-            self._make_folder()
+            if not self._made:
+                make_run_folder(self._context)
+                self._made = True
             self._records.append(msgspec.json.encode(span))
         except OSError:
             pass
 
     def close(self) -> None:
         self._records.close()
-
-    def _make_folder(self) -> None:
-        if not self._made:
-            files.make_private(self.path.parent)
-            if self._local:
-                keep_out_of_git(self.path.parents[1])
-            self._made = True
 
 
 class _Book:

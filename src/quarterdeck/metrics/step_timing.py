@@ -19,11 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from quarterdeck import files
 from quarterdeck.metrics.collectives import ArrivalReader
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.progress import read_progress
-from quarterdeck.metrics.reader import MetricFile
-from quarterdeck.store.layout import ARRIVALS, METRICS
+from quarterdeck.metrics.reader import Columns
+from quarterdeck.store.layout import ARRIVALS
 
 STEPS = 20
 SLOWER = 1.15
@@ -72,41 +72,39 @@ class _Window(NamedTuple):
 class Paces:
     """A run's. `refresh` reads what was written since, never raises OSError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, history: History) -> None:
         self.steps_per_s: float | None = None
         """The pace of all ranks together, which do the same steps; None before the second one."""
-        self._folder = folder
+        self._history = history
+        self._folder = history.own.folder
         self._begin(0)
 
     def refresh(self, attempt: int) -> dict[int, Pace]:
         """By rank."""
         if attempt != self._attempt:
             self._begin(attempt)
-        self._find_files()
-        for steps in self._logged.values():
-            steps.refresh()
+        self._refresh_logged()
         self._refresh_loops()
-        self._waits.refresh()
+        self._refresh_waits()
         return self._paces()
 
     def _begin(self, attempt: int) -> None:
         self._attempt = attempt
-        self._names: set[str] = set()
         self._logged: dict[int, _Logged] = {}
         self._loops: dict[int, _LoopSteps] = {}
         self._waits = _Waits()
 
-    def _find_files(self) -> None:
-        names = set(files.names_in(self._folder))
-        if names == self._names:
-            return
-        self._names = names
-        for name in names:
-            known, arrivals = METRICS.read(name), ARRIVALS.read(name)
-            if known and known[0] == self._attempt and known[1] not in self._logged:
-                self._logged[known[1]] = _Logged(self._folder / METRICS.name(*known))
-            if arrivals and arrivals[0] == self._attempt:
-                self._waits.add(arrivals[1], self._folder / ARRIVALS.name(*arrivals))
+    def _refresh_logged(self) -> None:
+        self._history.refresh()
+        for file in self._history.own.files:
+            if file.attempt == self._attempt:
+                self._logged.setdefault(file.rank, _Logged()).see(file.columns)
+
+    def _refresh_waits(self) -> None:
+        for attempt, rank, path in ARRIVALS.all_in(self._folder):
+            if attempt == self._attempt:
+                self._waits.add(rank, path)
+        self._waits.refresh()
 
     def _refresh_loops(self) -> None:
         for rank, bars in read_progress(self._folder, self._attempt).items():
@@ -181,28 +179,23 @@ class _Logged:
     one that has had most steps of late counts.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = MetricFile(path)
-        self._points: list[deque[Point]] = []
+    def __init__(self) -> None:
+        self._points: dict[Columns, deque[Point]] = {}
+        self._seen: dict[Columns, int] = {}
 
-    def refresh(self) -> None:
-        if not self._file.refresh():
-            return
-        columns = self._file.columns
-        while len(self._points) < len(columns):
-            self._points.append(deque(maxlen=_POINTS))
-        for column, points in zip(columns, self._points, strict=True):
-            for step, ns in zip(column.steps[-_TAIL:], column.times[-_TAIL:], strict=True):
+    def see(self, columns: Sequence[Columns]) -> None:
+        self._points = {column: self._points.get(column, deque(maxlen=_POINTS)) for column in columns}
+        for column, points in self._points.items():
+            new = slice(max(self._seen.get(column, 0), len(column.steps) - _TAIL), None)
+            for step, ns in zip(column.steps[new].tolist(), column.times[new].tolist(), strict=True):
                 if not points or points[-1].step != step:
                     _append(points, Point(step, ns))
-            column.forget()  # a long run has many
+        self._seen = {column: len(column.steps) for column in columns}
 
     def points(self) -> Sequence[Point]:
-        latest = max((points[-1].time_ns for points in self._points if points), default=0)
-        since_ns = latest - 60_000_000_000
-        return max(
-            self._points, key=lambda points: sum(p.time_ns >= since_ns for p in _tail(points)), default=()
-        )
+        known = self._points.values()
+        since_ns = max((points[-1].time_ns for points in known if points), default=0) - 60_000_000_000
+        return max(known, key=lambda points: sum(p.time_ns >= since_ns for p in _tail(points)), default=())
 
 
 def _append(points: deque[Point], new: Point) -> None:

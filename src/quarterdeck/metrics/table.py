@@ -1,4 +1,4 @@
-"""A run's metrics as a small table: text, and HTML that follows the notebook's theme. Pure."""
+"""A run's metrics as a small table: text, and HTML that follows the notebook's theme."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from quarterdeck.metrics.thinning import extremes
 from quarterdeck.present.tables import html_table, text_table
 from quarterdeck.present.words import metric
 
@@ -30,10 +29,12 @@ def html(metrics: Metrics) -> str:
 
 def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
     """Least and greatest of any rank's values that are numbers."""
+    import numpy as np
+
     for name in metrics.names:
         series = metrics[name]
-        parts = [series.points(rank) for rank in series.ranks]
-        lows, highs = zip(*(extremes(part.values) for part in parts), strict=True)
+        parts = series.by_rank.values()
+        low = np.fmin.reduce([np.fmin.reduce(part.values) for part in parts])
+        high = np.fmax.reduce([np.fmax.reduce(part.values) for part in parts])
         steps = max(len(part.steps) for part in parts)
-        low, high = extremes(lows)[0], extremes(highs)[1]
-        yield name, metric(series.last()), metric(low), metric(high), f"{steps:,}"
+        yield name, metric(series.last()), metric(float(low)), metric(float(high)), f"{steps:,}"

@@ -67,7 +67,8 @@ class EventFiles:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
-        for ns, step, *values in zip(column.times, column.steps, *column.values, strict=True):
+        rows = zip(column.times.tolist(), column.steps.tolist(), column.values.T.tolist(), strict=True)
+        for ns, step, values in rows:
             items = [
                 Summary.Value(tag=name, simple_value=value)
                 for name, value in zip(column.layout.names, values, strict=True)

@@ -1,39 +1,18 @@
-"""The arithmetic of curves: extremes with NaN among them, smoothing, and points no denser than pixels. numpy
-only where arrays of it come in.
-"""
+"""The arithmetic of a figure's curves: smoothing, and points no denser than pixels. Used by `figure`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-def or_nan(choose: Callable[..., float]) -> Callable[[Sequence[float]], float]:
-    """`min` or `max`, but NaN if one of the values is, wherever it stands."""
-
-    def chosen(values: Sequence[float]) -> float:
-        return math.nan if any(value != value for value in values) else choose(values)
-
-    return chosen
-
-
-def extremes(values: Sequence[float]) -> tuple[float, float]:
-    """Least and greatest of those that are numbers; NaN if none is."""
-    numbers = [value for value in values if value == value]
-    return (min(numbers), max(numbers)) if numbers else (math.nan, math.nan)
+import numpy as np
+from numpy.typing import NDArray
 
 
 def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
     """Exponential mean: `weight` of what was, the rest of the new value, without a bias to zero at the start.
     What is not finite stays as it is and leaves no trace.
     """
-    import numpy as np
-
     mean, trust, found = 0.0, 0.0, []
     for value in values.tolist():
         if math.isfinite(value):
@@ -49,8 +28,6 @@ def thinned(
     """The least and the greatest value of each of `columns` slices of x, in their order: the line looks the
     same. Not touched if it is short. A slice without a finite value gives NaN.
     """
-    import numpy as np
-
     if len(x) <= 4 * columns:
         return x, y
     starts, y = _slices(x, columns), np.where(np.isfinite(y), y, np.nan)
@@ -64,8 +41,6 @@ def envelope(
     x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], columns: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """A band, thinned: in each slice the least of `low` and the greatest of `high`."""
-    import numpy as np
-
     if len(x) <= 4 * columns:
         return x, low, high
     starts = _slices(x, columns)
@@ -74,16 +49,12 @@ def envelope(
 
 def _slices(x: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
     """Where each slice that has points begins; x ascends."""
-    import numpy as np
-
     edges = np.linspace(x[0], x[-1], columns + 1)[:-1]
     return np.unique(np.searchsorted(x, edges)).astype(np.int64)
 
 
 def _places(y: NDArray[np.float64], starts: NDArray[np.int64], choose: Any) -> NDArray[np.int64]:
     """Where in each slice its chosen value stands first."""
-    import numpy as np
-
     lengths = np.diff(np.append(starts, len(y)))
     hits = np.flatnonzero(y == np.repeat(choose.reduceat(y, starts), lengths))
     slices = np.repeat(np.arange(len(starts)), lengths)[hits]

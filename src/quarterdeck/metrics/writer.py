@@ -10,10 +10,9 @@ from io import FileIO
 from pathlib import Path
 
 from quarterdeck import files
-from quarterdeck.context import LOCAL, Context
+from quarterdeck.context import Context, make_run_folder
 from quarterdeck.metrics.format import Layout, definition
 from quarterdeck.store.layout import METRICS
-from quarterdeck.store.paths import keep_out_of_git
 
 
 def path_of(context: Context) -> Path:
@@ -94,9 +93,7 @@ class Writer:
             if self._file is not None:
                 return True
             try:
-                files.make_private(self.path.parent)
-                if self.context.run_id == LOCAL:
-                    keep_out_of_git(self.path.parents[1])
+                make_run_folder(self.context)
                 flags = os.O_WRONLY | os.O_APPEND
                 self._file = FileIO(files.create(self.path.parent, self.path.name, flags=flags), "a")
             except OSError as error:

@@ -13,6 +13,7 @@ import pytest
 
 from quarterdeck.metrics.buckets import LIMIT
 from quarterdeck.metrics.format import Layout, definition
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.thinned import ThinnedMetrics, packed
 from quarterdeck.store.layout import METRICS
@@ -25,7 +26,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def live(folder: Path) -> ThinnedMetrics:
-    metrics = ThinnedMetrics(folder)
+    metrics = ThinnedMetrics(History(folder))
     metrics.refresh()
     return metrics
 
@@ -263,7 +264,7 @@ def test_a_million_values_are_taken_in_less_than_a_second(files: Files) -> None:
         with (files.folder / METRICS.name(0, rank)).open("wb") as file:
             file.write(definition(layout, 0, rank))
             file.write(b"".join(layout.pack(layout.id, t, t, 1.0, 2.0, ~t) for t in range(62_500)))
-    metrics = ThinnedMetrics(files.folder)
+    metrics = ThinnedMetrics(History(files.folder))
     begin = time.process_time()
     metrics.refresh()
     assert time.process_time() - begin < 10

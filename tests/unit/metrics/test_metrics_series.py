@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import struct
 import time
 from pathlib import Path
 
@@ -157,6 +158,34 @@ def test_a_record_of_more_than_a_chunk(tmp_path: Path, monkeypatch: pytest.Monke
         _put(writer, step, **{f"n{i}": float(i) for i in range(200)})
         _put(writer, step, x=1.0)
     assert _steps(writer.path) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_value_that_looks_like_a_record_is_a_value(tmp_path: Path) -> None:
+    """Also where it is whole, and its layout is one of the file's."""
+    inner, outer = Layout(("x",)), Layout(tuple("abcdef"))
+    disguised = struct.unpack("<5d", _record(inner, 7, 1.0))
+    path = tmp_path / METRICS.name(0, 0)
+    names = definition(inner, 0, 0) + definition(outer, 0, 0)
+    records = [_record(outer, step, 0.5, *disguised) + _record(inner, step, 2.0) for step in range(3_000)]
+    path.write_bytes(names + b"".join(records))
+    metrics = Metrics.read(tmp_path)
+    assert metrics["x"].values(0).tolist() == [2.0] * 3_000
+    assert metrics["a"].values(0).tolist() == [0.5] * 3_000
+    assert metrics.skipped_bytes == 0
+
+
+def test_a_series_stays_as_it_was_got(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    metrics = Metrics(tmp_path)
+    for step in range(100):
+        _put(writer, step, loss=float(step))
+        assert metrics.refresh()
+        if step == 40:
+            series, points = metrics["loss"], metrics["loss"].points(0)
+    assert series.steps(0).tolist() == points.steps.tolist() == list(range(41))
+    assert series.values(0).tolist() == points.values.tolist() == [float(step) for step in range(41)]
+    assert series.last() == 40.0
+    assert metrics["loss"].last() == 99.0
 
 
 def test_a_call_with_very_many_names(tmp_path: Path) -> None:

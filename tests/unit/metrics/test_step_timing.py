@@ -17,8 +17,10 @@ from quarterdeck.context import Context, working_for
 from quarterdeck.metrics import collectives
 from quarterdeck.metrics.collectives import ArrivalFile, ArrivalReader, Entry, Recorded
 from quarterdeck.metrics.format import Layout, definition
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.progress import progress, read_progress
 from quarterdeck.metrics.step_timing import Pace, Paces
+from quarterdeck.metrics.thinned import ThinnedMetrics
 from quarterdeck.store.layout import ARRIVALS, METRICS
 
 MS = 1_000_000
@@ -100,14 +102,14 @@ def run(tmp_path: Path) -> Iterator[Make]:
 
 
 def _paces(run: Run) -> dict[int, Pace]:
-    return Paces(run.folder).refresh(0)
+    return Paces(History(run.folder)).refresh(0)
 
 
 def test_equal_ranks_neither_wait_nor_are_marked(run: Make) -> None:
     ranks = run(3)
     ranks.steps(40, [10, 10, 10])
     ranks.write()
-    paces = Paces(ranks.folder)
+    paces = Paces(History(ranks.folder))
     for rank, pace in paces.refresh(0).items():
         assert pace == Pace(40, pytest.approx(11.0), 0.0, False), rank
     assert paces.steps_per_s == pytest.approx(1000 / 11)
@@ -147,7 +149,7 @@ def test_a_mark_needs_twenty_steps_and_goes_when_the_rank_is_as_fast_again(run: 
     ranks = run(2)
     ranks.steps(19, [10, 20])
     ranks.write()
-    paces = Paces(ranks.folder)
+    paces = Paces(History(ranks.folder))
     assert not paces.refresh(0)[1].slowest
     ranks.steps(3, [10, 20])
     ranks.write()
@@ -209,23 +211,51 @@ def test_attempts_are_apart(run: Make) -> None:
     ranks = run(2)
     ranks.steps(30, [10, 20])
     ranks.write()
-    paces = Paces(ranks.folder)
+    paces = Paces(History(ranks.folder))
     assert paces.refresh(0)[0].step == 30
     assert paces.refresh(1) == {}
     assert paces.steps_per_s is None
 
 
+def test_a_file_that_began_anew_is_looked_at_anew(run: Make) -> None:
+    ranks = run(2)
+    ranks.steps(40, [10, 10])
+    ranks.write()
+    paces = Paces(History(ranks.folder))
+    assert paces.refresh(0)[0].step == 40
+    path = ranks.folder / METRICS.name(0, 0)
+    layout = Layout(("acc",))
+    path.write_bytes(definition(layout, 0, 0) + layout.pack(layout.id, START, 3, 1.0, ~START))
+    assert paces.refresh(0)[0].step == 3
+
+
+def test_live_curves_look_at_the_same_history(run: Make) -> None:
+    """Whoever looks first takes nothing away from the other."""
+    ranks = run(2)
+    history = History(ranks.folder)
+    paces, curves = Paces(history), ThinnedMetrics(history)
+    for look in range(1, 4):
+        ranks.steps(10, [10, 10])
+        ranks.write()
+        if look % 2:
+            assert curves.refresh()
+        assert [pace.step for pace in paces.refresh(0).values()] == [10 * look] * 2
+        assert curves.refresh() == (look % 2 == 0)
+        assert not curves.refresh()
+        assert curves.grids["loss"].lines[1].steps.tolist() == list(range(1, 10 * look + 1))
+
+
 def test_nothing_there_is_nothing_known(tmp_path: Path) -> None:
-    paces = Paces(tmp_path / "none")
+    paces = Paces(History(tmp_path / "none"))
     assert paces.refresh(0) == {}
     (tmp_path / ARRIVALS.name(0, 0)).write_bytes(b"rubbish")
     (tmp_path / ARRIVALS.name(0, 1)).write_bytes(b"")
     (tmp_path / METRICS.name(0, 0)).write_bytes(os.urandom(100))
-    assert all(pace == Pace() for pace in Paces(tmp_path).refresh(0).values())
+    assert all(pace == Pace() for pace in Paces(History(tmp_path)).refresh(0).values())
 
 
 def test_steps_may_come_from_a_loop_with_progress(tmp_path: Path) -> None:
-    paces = Paces(tmp_path)
+    paces = Paces(History(tmp_path))
     with working_for(Context(run_dir=tmp_path)):
         for number in progress(range(40)):
             time.sleep(0.01)
@@ -249,7 +279,7 @@ def test_losses_every_step_count_rather_than_accuracies_every_epoch(tmp_path: Pa
         if step % 25 == 24:
             data += accuracy.pack(accuracy.id, ns, step // 25, 1.0, ~ns)
     (tmp_path / METRICS.name(0, 0)).write_bytes(data)
-    pace = Paces(tmp_path).refresh(0)[0]
+    pace = Paces(History(tmp_path)).refresh(0)[0]
     assert pace.step == 99
     assert pace.step_ms == pytest.approx(5.0)
 
@@ -288,7 +318,7 @@ def test_a_look_at_eight_ranks_is_cheap(run: Make) -> None:
     ranks = run(8, buckets=5)
     ranks.steps(400, [10, 11, 10, 10, 10, 14, 10, 10])
     ranks.write()
-    paces, took = Paces(ranks.folder), []
+    paces, took = Paces(History(ranks.folder)), []
     paces.refresh(0)
     for look in range(24):
         ranks.steps(25, [10, 11, 10, 10, 10, 14, 10, 10])

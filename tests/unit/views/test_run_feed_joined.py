@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.metrics.thinned import ThinnedMetrics
 from quarterdeck.store.reader import StoredRun
@@ -30,8 +31,8 @@ def chain(tmp_path: Path, count: int) -> list[Files]:
 
 
 def joined(runs: list[Files]) -> ThinnedMetrics:
-    metrics = ThinnedMetrics(runs[-1].folder)
-    metrics.follow(run.folder for run in reversed(runs[:-1]))
+    metrics = ThinnedMetrics(History(runs[-1].folder))
+    metrics.history.follow(run.folder for run in reversed(runs[:-1]))
     return metrics
 
 
@@ -126,9 +127,9 @@ def test_a_run_may_be_found_to_continue_another_after_it_has_logged(tmp_path: Pa
     runs[0].log([(step, 1.0) for step in range(5_000)], rank=1)
     runs[0].log([(step, 1.0) for step in range(5_000)])
     runs[1].log([(step, 2.0) for step in range(3_000, 6_000)])
-    metrics = ThinnedMetrics(runs[1].folder)
+    metrics = ThinnedMetrics(History(runs[1].folder))
     metrics.refresh()
-    metrics.follow([runs[0].folder])
+    metrics.history.follow([runs[0].folder])
     assert metrics.refresh()
     for rank in range(2):
         check(runs, metrics, rank)
@@ -173,7 +174,7 @@ def test_a_resumed_run_shows_its_parent_s_curves_before_its_first_step(tmp_path:
 def test_a_run_that_is_compared_with_is_joined_too(tmp_path: Path) -> None:
     _, run = resumed(tmp_path)
     run.log([8])
-    book = CurveStream(run.folder.name, run.folder, only_means=True)
+    book = CurveStream(run.folder.name, History(run.folder), only_means=True)
     [(_, data)] = book.whole(StoredRun.read(run.folder))
     steps = np.frombuffer(data, "<f8").reshape(6, -1)[0]
     assert steps.tolist() == list(range(9))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from quarterdeck.metrics.progress import Bar
+from quarterdeck.metrics.records import NotFinite
 from quarterdeck.metrics.step_timing import Pace
-from quarterdeck.metrics.thinned import NotFinite
 from quarterdeck.protocol.agent import Vitals
 from quarterdeck.protocol.worker import Evidence, Outcome
 from quarterdeck.store.format import GroupEvent, OutcomeEvent, RunHeader, StateEvent

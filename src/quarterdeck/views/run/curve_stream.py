@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from quarterdeck.metrics.buckets import Grid
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.thinned import ThinnedMetrics, packed
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.store.resume_chain import ancestors
 from quarterdeck.views.run.messages import Curves, Detail, SeriesHead, ToBrowser
-
-if TYPE_CHECKING:
-    from quarterdeck.metrics.buckets import Grid
 
 MESSAGE_BYTES = 2_000_000
 """About so much at most in one message: a run of a hundred metrics comes in several."""
@@ -28,9 +25,9 @@ class CurveStream:
     another one is compared with.
     """
 
-    def __init__(self, run_id: str, folder: Path, only_means: bool = False) -> None:
+    def __init__(self, run_id: str, history: History, only_means: bool = False) -> None:
         self.run_id = run_id
-        self.metrics = ThinnedMetrics(folder)
+        self.metrics = ThinnedMetrics(history)
         self._only_means = only_means
         self._joined = False
         """It is known which runs this one continues."""
@@ -65,7 +62,7 @@ class CurveStream:
     def _join(self, run: StoredRun | None) -> None:
         if run is not None and not self._joined:
             before = list(ancestors(run.folder, run.header))
-            self.metrics.follow(before)
+            self.metrics.history.follow(before)
             self._joined, self._continues = True, bool(before)
 
     def _began(self, run: StoredRun | None) -> int:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from quarterdeck.metrics.history import History
 from quarterdeck.store.output import OutputReader
 from quarterdeck.views.run.curve_stream import CurveStream, Sent
 from quarterdeck.views.run.messages import (
@@ -68,8 +69,9 @@ class Feed:
         self._control = control or Control()
         self._clock = clock
         self._lock = RLock()
-        self._facts = RunFiles(folder, self._safely)
-        self._curves = CurveStream(folder.name, folder)
+        history = History(folder)
+        self._facts = RunFiles(history, self._safely)
+        self._curves = CurveStream(folder.name, history)
         self._output = OutputReader(folder)
         self._lines = OutputRows()
         self._answers = Answers(folder, self._facts.decks)

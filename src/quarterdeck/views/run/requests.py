@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quarterdeck import files
 from quarterdeck.decks.reader import StoredDecks
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.series import last_of_run
 from quarterdeck.store.layout import log_name
 from quarterdeck.store.paths import homes
@@ -75,7 +76,7 @@ class Answers:
             if (run := self._named(run_id)) is None:
                 sent.append((Trouble(about="compare", text=f"The run {run_id} is no longer there."), b""))
                 continue
-            self._compared[run_id] = CurveStream(run_id, run.folder, only_means=True), run
+            self._compared[run_id] = CurveStream(run_id, History(run.folder), only_means=True), run
             sent += _whole(*self._compared[run_id])
         return sent
 

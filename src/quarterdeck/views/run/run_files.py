@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck.decks.reader import StoredDecks
+from quarterdeck.metrics.history import History
 from quarterdeck.metrics.progress import read_progress
 from quarterdeck.metrics.step_timing import Paces
 from quarterdeck.store.layout import HEADER
@@ -25,14 +26,15 @@ _Seen = dict[str, tuple[int, int]]
 class RunFiles:
     """`run` and `facts`, as of the last `refresh`."""
 
-    def __init__(self, folder: Path, safely: Safely) -> None:
+    def __init__(self, history: History, safely: Safely) -> None:
+        folder = history.own.folder
         self.run: StoredRun | None = None
         self.gone = False
         """Somebody has removed the run's folder."""
         self.facts = RunFacts()
         self._folder = folder
         self._safely = safely
-        self._paces = Paces(folder)
+        self._paces = Paces(history)
         self.decks = StoredDecks(folder)
         self._seen: _Seen = {}
         self._again = True

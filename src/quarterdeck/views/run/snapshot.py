@@ -9,8 +9,8 @@ from pathlib import Path
 
 from quarterdeck.decks.reader import Head
 from quarterdeck.metrics.progress import Bar
+from quarterdeck.metrics.records import NotFinite
 from quarterdeck.metrics.step_timing import Pace
-from quarterdeck.metrics.thinned import NotFinite
 from quarterdeck.protocol.agent import Vitals
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.reader import StoredRun

@@ -75,8 +75,7 @@ def sentence(run: StoredRun, step: int | None = None, state: str = "") -> str:
 
 def last_step(metrics: Metrics) -> int | None:
     """The greatest that any rank has logged."""
-    steps = [column.steps[-1] for name in metrics.names for rank in metrics[name].ranks
-             if (column := metrics[name].points(rank)).steps]  # fmt: skip
+    steps = [int(one.steps[-1]) for name in metrics.names for one in metrics[name].by_rank.values()]
     return max(steps, default=None)
 
 
@@ -103,7 +102,7 @@ def _row(run: StoredRun, rank: int, outcome: Outcome | None, metrics: Metrics, n
     else:
         state, value, line = ("" if run.terminal else run.state), "", ""
     values = [_last(metrics, name, rank) for name in names]
-    steps = [metrics[name].steps(rank)[-1] for name in names if rank in metrics[name].ranks]
+    steps = [int(metrics[name].by_rank[rank].steps[-1]) for name in names if rank in metrics[name].ranks]
     step = [f"{max(steps):,}" if steps else ""] if names else []
     return [str(rank), state, *step, *values, value, line]
 
