@@ -37,7 +37,7 @@ def guard() -> Iterator[int]:
 
 
 def _context() -> KernelContext:
-    """Of a notebook that has removed a variable, and that lacks one which its nodes have."""
+    """What is told of a notebook that has removed a variable, and that lacks one which its nodes have."""
     changes = {"GLOO_SOCKET_IFNAME": "lo", "LEFT": None}
     return KernelContext(changes=changes, cwd=os.getcwd(), sys_path=list(sys.path))
 

@@ -72,3 +72,15 @@ def test_nothing_is_said_to_be_none() -> None:
     """It "is not a directory": "is none" is not how it is said in English."""
     odd = re.compile(r"(\}|\b(it|this|that)) (is|are) (none|no (?!longer)\w+)\b")
     assert [(module, text) for module, text in SENTENCES if odd.search(text)] == []
+
+
+def test_no_docstring_is_a_fragment_that_begins_with_of() -> None:
+    fragments = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("src", "tests", "benchmarks", "labextension")
+        for path in (ROOT / folder).rglob("*.py")
+        if "node_modules" not in path.parts
+        for line in path.read_text().splitlines()
+        if re.match(r'\s*"""Of [a-z]', line)
+    ]
+    assert fragments == []

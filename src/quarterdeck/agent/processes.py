@@ -27,7 +27,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int) -> Usage:
-    """Of this process and those that it, or its children, have started. Never raises."""
+    """What this process uses, with those that it, or its children, have started. Never raises."""
     seconds: dict[int, float] = {}
     memory_bytes, left = None, [pid] if pid else []
     while left and len(seconds) < _MOST:
@@ -59,7 +59,7 @@ def catches(pid: int, number: int) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """Of each of its threads, as the kernel lists them."""
+    """The children of each of its threads, as the system lists them."""
     found: list[int] = []
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):

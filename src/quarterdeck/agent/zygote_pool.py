@@ -33,7 +33,7 @@ class ZygotePool:
         return zygote
 
     async def ready(self, context: KernelContext) -> ZygoteReady:
-        """Of the zygote that is for new groups by then: another caller may have left the one we wait for.
+        """What the zygote tells that is for new groups by then: another caller may have left the one we wait for.
         Raises ZygoteLost.
         """
         while True:

@@ -105,7 +105,7 @@ class _Kind(NamedTuple):
     tag: str
     write: Callable[[Any], Any]
     read: Callable[[Any], object]
-    """Of what `write` gives; may raise anything for something else."""
+    """The value of what `write` gives; may raise anything for something else."""
 
 
 _KINDS: dict[type, _Kind] = {
@@ -132,4 +132,4 @@ HASHABLE = frozenset((*_KINDS, dt.datetime)) - {bytearray}
 
 _READERS: dict[str, Callable[[Any], object]] = {kind.tag: kind.read for kind in _KINDS.values()}
 _READERS_OF_ALL: dict[str, Callable[[Any, Tagged], object]] = {"datetime": _read_datetime, **arrays.READERS}
-"""Of a value that stands beside its tag, too."""
+"""The readers of all tags, those of values that stand beside their tag, too."""

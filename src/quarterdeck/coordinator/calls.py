@@ -87,7 +87,7 @@ class Call:
         return self._channel.closed or not self._channel.queued_bytes
 
     def _cancel(self) -> None:
-        """Of a waiting turn: give up. Of what runs: interrupt, or take the next step of the ladder."""
+        """A turn that waits is given up. What runs is interrupted, or the next step of the ladder is taken."""
         self._cancelled = True
         if self._run is not None:
             self._run.stop()

@@ -21,7 +21,7 @@ from quarterdeck.protocol.worker import Join, Joined, Output, Release
 JOIN_TIMEOUT_S = 10.0
 """It takes some 20 ms. Who has not answered by then is killed and replaced, rather than all hanging."""
 FIRST_JOIN_TIMEOUT_S = 60.0
-"""Of workers that have just started: GPUs wake up."""
+"""For workers that have just started: GPUs wake up."""
 FREE_LIMIT_S = 2.0
 LEAVE_GRACE_S = 0.5
 _RELEASE_EVERY_S = 0.05

@@ -25,7 +25,7 @@ class Launcher:
         """`agents`: of the nodes, the one of rank 0 first."""
         self.agents = agents
         self._users: dict[str, tuple[str, Placement]] = {}
-        """Of each living group, by its key: what it is called, and what it is made of."""
+        """Each living group, by its key: what it is called, and what it is made of."""
 
     async def launch(
         self,

@@ -32,7 +32,7 @@ _CLOSE_LIMIT_S = 5
 
 
 NewAgent = Callable[[int], Agent]
-"""Of the node, from the read end of the guard pipe."""
+"""Makes the agent of the node from the read end of the guard pipe."""
 
 
 def main(arguments: list[str], new_agent: NewAgent) -> None:

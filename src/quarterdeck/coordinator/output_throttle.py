@@ -15,7 +15,7 @@ from quarterdeck.protocol.worker import Output
 SLOW_READER_BYTES = 8_000_000
 """Output the kernel has not taken yet; beyond this, text is held back."""
 KEPT_CHARS = 40_000
-"""Of the text held back, the last that is shown when the kernel has caught up."""
+"""So much of the end of the text that is held back is shown when the kernel has caught up."""
 _RETRY_S = 0.1
 
 
@@ -37,7 +37,7 @@ class _Held:
 
 
 class OutputThrottle:
-    """Of one call. `show` keeps the order of each rank's outputs."""
+    """One for each call. `show` keeps the order of each rank's outputs."""
 
     def __init__(self, channel: AsyncChannel) -> None:
         self.left_out = 0

@@ -11,7 +11,7 @@ _AGAIN_S = 0.2
 
 
 class TurnQueue:
-    """Of one session."""
+    """One for each session."""
 
     def __init__(self) -> None:
         self.holder = ""

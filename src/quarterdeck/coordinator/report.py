@@ -15,7 +15,7 @@ KernelGone = Callable[[], bool]
 
 
 class RunReport:
-    """Of a session's cell, or of an isolated run with all its attempts."""
+    """For a session's cell, or an isolated run with all its attempts."""
 
     def __init__(self, record: RunRecord, channel: AsyncChannel, kernel_gone: KernelGone | None) -> None:
         """Without `kernel_gone`, for a detached run, the end of the kernel is of no matter."""

@@ -16,7 +16,7 @@ _NOT_RUN = ("SyntaxError", "IndentationError", "TabError")
 
 
 class Restarts:
-    """Of one run. `tell` shows the notebook's reader a line."""
+    """One for each run. `tell` shows the notebook's reader a line."""
 
     def __init__(self, submit: Submit, tell: Callable[[Notice], None]) -> None:
         self.most = submit.max_restarts if submit.restart != "never" else 0

@@ -55,7 +55,7 @@ class Session:
         self.group: WorkerGroup | None = None
         self.run: CellRun | None = None
         self.record: RunRecord | None = None
-        """Of the cell that runs."""
+        """The record of the cell that runs."""
         self.state = "none"
         self.sink: Callable[[Output, bytes], None] = lambda _output, _raw: None
         self._key = ""
@@ -66,7 +66,7 @@ class Session:
         self._notices: list[str] = []
         self.setup_cells = SetupCells()
         self._before: Placement | None = None
-        """Of a group that was lost or is being restarted: the next one is made like it."""
+        """The placement of a group that was lost or is being restarted: the next one is made like it."""
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
 
@@ -298,7 +298,7 @@ class Session:
         self.sink(output, raw)
 
     def _on_death(self, worker: Worker) -> None:
-        """Of a worker that no running cell waits for: that cell's outcome would tell."""
+        """For a worker that no running cell waits for: otherwise that cell's outcome tells."""
         followed = worker in self.copying or (self.run is not None and self.run.waits_for(worker))
         if self._stopping or followed or worker not in self.workers():
             return

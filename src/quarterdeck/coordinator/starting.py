@@ -18,7 +18,7 @@ class StartCancelled(Exception):
 
 
 class Starting:
-    """Of one session, or of one isolated run."""
+    """One for each session, and for each isolated run."""
 
     def __init__(self) -> None:
         self._start: asyncio.Task[Any] | None = None

@@ -92,5 +92,5 @@ def place_of(process: ProcessState) -> str:
 
 
 def main_frames(stacks: str) -> list[re.Match[str]]:
-    """Of the main thread, which faulthandler lists last."""
+    """The frames of the main thread, which faulthandler lists last."""
     return list(FRAME.finditer(stacks.rpartition("\n\n")[2]))

@@ -89,7 +89,7 @@ class History:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Of each run, the first step that does not count."""
+        """For each run, the first step that does not count."""
         return tuple(accumulate((run.first_step for run in self.runs[:-1]), min, initial=NEVER))
 
     def sources(self, name: str | None = None, rank: int | None = None) -> Iterator[Source]:

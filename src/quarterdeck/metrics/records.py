@@ -85,7 +85,7 @@ class ByStep(NamedTuple):
     rows: Records
 
     def times(self) -> Ints:
-        """Of each step, when the last rank logged it."""
+        """For each step, when the last rank logged it."""
         found: Ints = np.maximum.reduceat(self.rows.times, self.starts)
         return found
 

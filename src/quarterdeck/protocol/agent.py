@@ -77,14 +77,14 @@ class Vitals(msgspec.Struct, frozen=True):
     rank: Rank
     time_unix_ns: UnixNs
     cpu_percent: float | None = None
-    """Of one core; more than 100 with several threads. With the worker's children."""
+    """A share of one core; more than 100 with several threads. The worker's children count."""
     memory_bytes: Count | None = None
     """Resident, with the worker's children; pages that they share count for each."""
     memory_limit_bytes: Count | None = None
     """The machine's memory, or less where a cgroup allows less."""
     gpu_percent: float | None = None
     gpu_memory_bytes: Count | None = None
-    """Of the whole device, whoever uses it."""
+    """What is used of the whole device, whoever uses it."""
     gpu_memory_limit_bytes: Count | None = None
 
 

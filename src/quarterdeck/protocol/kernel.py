@@ -58,7 +58,7 @@ class AskSetups(Message):
 
 
 class Reach(Message):
-    """Of a later kernel to the coordinator of a detached run, which answers that it is there. Each stop is a
+    """From a later kernel to the coordinator of a detached run, which answers that it is there. Each stop is a
     step of the ladder.
     """
 
@@ -76,7 +76,7 @@ class Submit(Message):
     """What it is called where it has to be waited for, and in the store: "train()", "cell [7]"."""
     source: str = ""
     arguments: str = ""
-    """Of a function, in words."""
+    """A function's arguments, in words."""
     session: str = "default"
     """Whose set-up cells are run first."""
     max_restarts: int = 0

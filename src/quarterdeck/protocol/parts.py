@@ -18,14 +18,14 @@ class Message(msgspec.Struct, tag=True, omit_defaults=True):
 
 
 Changes = dict[str, str | None]
-"""Of an environment: what each variable is now, None for one that is gone."""
+"""What each variable of an environment is now, None for one that is gone."""
 
 
 class KernelContext(msgspec.Struct):
     """What a new worker takes over from the kernel."""
 
     changes: Changes
-    """Of the kernel's environment since quarterdeck was imported. They are made to the environment that a
+    """What has changed in the kernel's environment since quarterdeck was imported. The changes are made to the environment that a
     node has itself, which may have variables of its own and lack others; see `environ`.
     """
     cwd: str
@@ -35,7 +35,7 @@ class KernelContext(msgspec.Struct):
 
     @property
     def environ(self) -> dict[str, str]:
-        """Of a new worker on this process's node. In the kernel it is the present one."""
+        """The environment of a new worker on this process's node. In the kernel it is the present one."""
         return changed(os.environ, self.changes)
 
 
@@ -64,7 +64,7 @@ class Parent(msgspec.Struct, omit_defaults=True, frozen=True):
 
     run_id: str = ""
     folder: str = ""
-    """Of that run; empty for checkpoints that belong to no run."""
+    """The folder of that run; empty for checkpoints that belong to no run."""
     resume: str = ""
     """Folder of its checkpoints, or the one checkpoint that the user named."""
 

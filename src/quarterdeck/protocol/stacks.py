@@ -9,6 +9,6 @@ _CELL = re.compile(r"<ipython-input-(\d+)-")
 
 
 def cell_number(file: str) -> int | None:
-    """Of a worker's cell, by the file name IPython gives to its code."""
+    """The number of a worker's cell, by the file name IPython gives to its code."""
     found = _CELL.match(file)
     return int(found[1]) if found else None

@@ -55,7 +55,7 @@ class RunCell(_Work, kw_only=True):
     keep_frames: bool = True
     """If it fails: until the next one begins."""
     replay: Payload | None = None
-    """Of a set-up cell: the payload for a worker that has nothing yet, if that is another."""
+    """For a set-up cell: the payload for a worker that has nothing yet, if that is another."""
 
 
 class CallFunction(_Work, kw_only=True):
@@ -111,16 +111,16 @@ class Output(Message):
     """logged: nothing to show, but the rank has begun to keep metrics in its run's folder.
     loaded: nor here, but the rank has loaded the checkpoint of `step`, in a run that continues another."""
     text: str = ""
-    """Of stdout and stderr: as written, may hold \\r and ANSI codes, need not end with a newline."""
+    """For stdout and stderr: as written, may hold \\r and ANSI codes, need not end with a newline."""
     data: dict[str, str] = {}
-    """Of display, update and result: the mime bundle, binary types in base64, JSON types as JSON text."""
+    """For display, update and result: the mime bundle, binary types in base64, JSON types as JSON text."""
     metadata: bytes = b""
     """JSON."""
     display_id: str = ""
     wait: bool = False
-    """Of clear: only when the next output comes."""
+    """For clear: only when the next output comes."""
     step: int = -1
-    """Of loaded; -1: its code has looked for the files itself."""
+    """For loaded; -1: its code has looked for the files itself."""
 
 
 @public
@@ -179,9 +179,9 @@ class Outcome(Message):
     dropped: list[int] = []
     """Travel ids whose objects are gone since the last report."""
     value: Payload = Payload()
-    """Of a function: its pickled return value and decks, or its exception; with a memfd if it has spans."""
+    """A function's pickled return value and decks, or its exception; with a blob if it has spans."""
     text: str = ""
-    """Of a function: the start of its value's repr."""
+    """The start of the repr of a function's value."""
     unpicklable: str = ""
     """Why the value itself did not come: what in it cannot be pickled."""
     annotations: dict[str, str] = {}
@@ -212,7 +212,7 @@ class Fetched(Message):
     error: str = ""
     names: dict[str, Owner | None] = {}
     replaced: dict[str, str] = {}
-    """Of Install: name -> short description of the worker-owned value it replaced."""
+    """For Install: name -> short description of the worker-owned value it replaced."""
 
 
 class Completed(Message):
@@ -241,7 +241,7 @@ class Join(Message):
     node_rank: int
     nnodes: int
     master_addr: str
-    """Of the node of rank 0, where the store listens."""
+    """The address of the node of rank 0, where the store listens."""
     port: int
     backend: str
     run_id: str

@@ -41,7 +41,7 @@ class Exited(Message):
     """As of os.waitpid."""
     peak_memory_bytes: int = 0
     stacks: str = ""
-    """Of every thread, as faulthandler wrote them when the process crashed."""
+    """The stacks of every thread, as faulthandler wrote them when the process crashed."""
     zygote_gone: bool = False
     """It ended with the process that it was forked from."""
     kernel_gone: bool = False

@@ -33,10 +33,10 @@ _BLOCK_BYTES = 4 << 20
 
 class Framing(NamedTuple):
     size_bytes: int
-    """Of each record; 0: each ends with a newline."""
+    """The length of each record; 0: each ends with a newline."""
     limit_bytes: float = math.inf
     limit_records: float = math.inf
-    """Of a file that is read."""
+    """The most bytes of a file that is read."""
 
     @property
     def end(self) -> bytes:
@@ -108,7 +108,7 @@ class RecordReader:
 
     def __init__(self, folder: Path, name: str, framing: Framing) -> None:
         self.offset = 0
-        """Of the next record."""
+        """Where the next record begins."""
         self._folder = folder
         self._name = name
         self._framing = framing
@@ -164,13 +164,13 @@ def checked(content: bytes) -> bytes:
 
 
 def length_at(data: bytes, place: int) -> int:
-    """Of the content of the checked record there, as it says; 0 if that cannot be read."""
+    """The length of the content of the checked record there, as it says; 0 if that cannot be read."""
     length: int = _CHECK.unpack_from(data, place)[0] if len(data) - place >= CHECK_BYTES else 0
     return length
 
 
 def content_at(data: bytes, place: int = 0) -> bytes | None:
-    """Of the checked record there; None if that is not whole."""
+    """The content of the checked record there; None if that is not whole."""
     if len(data) - place < CHECK_BYTES:
         return None
     length, crc = _CHECK.unpack_from(data, place)

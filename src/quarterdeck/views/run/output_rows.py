@@ -17,7 +17,7 @@ from quarterdeck.views.run.messages import Line, Lines, Look
 
 KEPT = 10_000
 KEPT_CHARS = 5_000_000
-"""Of all rows; fewer rows are kept where they are long."""
+"""The most characters of all rows; fewer rows are kept where they are long."""
 AT_ONCE = 20_000
 """Lines that are folded in one go. Of more, as of a long log that is opened, only the last are shown."""
 
