@@ -17,7 +17,8 @@ class GpuUsage(NamedTuple):
 
 
 def usage(device: str, visible: str | None) -> GpuUsage:
-    """What is used of "cuda:1", as a worker names it among the GPUs that CUDA_VISIBLE_DEVICES, `visible`, lets it see.
+    """What is used of "cuda:1", as a worker names it among the GPUs that CUDA_VISIBLE_DEVICES, `visible`,
+    lets it see.
     Never raises; nothing is known of a CPU, or without a driver.
     """
     kind, _, number = device.partition(":")

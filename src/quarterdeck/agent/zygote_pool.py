@@ -33,8 +33,8 @@ class ZygotePool:
         return zygote
 
     async def ready(self, context: KernelContext) -> ZygoteReady:
-        """What the zygote tells that is for new groups by then: another caller may have left the one we wait for.
-        Raises ZygoteLost.
+        """What the zygote tells that is for new groups by then: another caller may have left the one that we
+        wait for. Raises ZygoteLost.
         """
         while True:
             zygote = self.zygote(context)

@@ -87,7 +87,7 @@ class Call:
         return self._channel.closed or not self._channel.queued_bytes
 
     def _cancel(self) -> None:
-        """A turn that waits is given up. What runs is interrupted, or the next step of the ladder is taken."""
+        """A turn that waits is given up. What runs is interrupted, or the ladder's next step is taken."""
         self._cancelled = True
         if self._run is not None:
             self._run.stop()

@@ -176,7 +176,7 @@ class MetricFile:
         return self._take_records(data[place : place + max(size, _PIECE_BYTES)]) or -1
 
     def _take_records(self, piece: bytes) -> int:
-        """Take the records of known layouts that it begins with, one after another; how many bytes they have."""
+        """Take the records of known layouts that it begins with, in a row; how many bytes they have."""
         import numpy as np
 
         words = np.frombuffer(piece, np.int64, len(piece) // WORD)

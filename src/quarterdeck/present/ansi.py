@@ -169,7 +169,7 @@ def _paint(colour: str, prefix: str, css_property: str) -> tuple[str, str]:
 
 
 def _colours(style: Style) -> tuple[str, str]:
-    """The colours of text and background: "0" to "7" for the named ones, "#c62828" for others, "" for none."""
+    """Colours of text and background: "0" to "7" for the named ones, "#c62828" for others, "" for none."""
     fg, bg = (style.bg, style.fg or "37") if style.inverse else (style.fg, style.bg)
     return _colour(fg), _colour(bg)
 

@@ -58,8 +58,8 @@ class AskSetups(Message):
 
 
 class Reach(Message):
-    """From a later kernel to the coordinator of a detached run, which answers that it is there. Each stop is a
-    step of the ladder.
+    """From a later kernel to the coordinator of a detached run, which answers that it is there. Each stop is
+    a step of the ladder.
     """
 
     run_id: str

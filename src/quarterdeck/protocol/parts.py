@@ -25,8 +25,8 @@ class KernelContext(msgspec.Struct):
     """What a new worker takes over from the kernel."""
 
     changes: Changes
-    """What has changed in the kernel's environment since quarterdeck was imported. The changes are made to the environment that a
-    node has itself, which may have variables of its own and lack others; see `environ`.
+    """What has changed in the kernel's environment since quarterdeck was imported. The changes are made to
+    the environment that a node has itself, which may have variables of its own and lack others; see `environ`.
     """
     cwd: str
     sys_path: list[str]
