@@ -270,6 +270,7 @@ def test_a_run_that_was_restarted_and_then_killed_is_told_alike_everywhere(opene
     assert died[1:] in shown
     assert "Peak memory" in shown
     assert "nearly there" in shown
+    assert "Take a smaller batch" in shown
     assert shown.count("Earlier:") == 1
     assert f"Earlier: {earlier}" in shown
     saved = "".join(

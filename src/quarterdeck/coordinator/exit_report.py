@@ -8,14 +8,11 @@ import signal
 
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present import words
-from quarterdeck.present.failure import killed
+from quarterdeck.present.failure import GLOO_GAVE_UP, OUT_OF_MEMORY, SIGKILL, Cause, cause_of, killed
 from quarterdeck.protocol.stacks import FRAME, cell_number
 from quarterdeck.protocol.worker import Evidence, Outcome
 from quarterdeck.protocol.zygote import Exited
 
-_OOM = "by the kernel's out-of-memory killer"
-_SIGKILL = "most likely by the out-of-memory killer or by `kill -9`"
-_GLOO_ABORT = "gloo gave up; shapes or dtypes that differ between ranks do this"
 _WITH_ZYGOTE = "ended with the process that workers are forked from, which is gone"
 _NEVER_BEGAN = "could not be started: no memory is left for it, or there are too many processes"
 _OURS = ("quarterdeck/worker/", "IPython/core/", "<string>", "<frozen ")
@@ -24,33 +21,40 @@ _FRAMES_SHOWN = 4
 
 def killed_outcome(worker: Worker, exited: Exited, time_unix_ns: int) -> Outcome:
     """The outcome of a rank whose process is gone."""
+    cause = _cause(worker, exited)
     return Outcome(
         rank=worker.rank,
         state="killed",
         time_unix_ns=time_unix_ns,
         ename="WorkerKilled",
-        evalue=how_it_ended(worker, exited),
+        evalue=_verb(worker, exited, cause),
         signal=_signal(exited),
         exitcode=_exitcode(exited),
         evidence=_evidence(worker, exited),
+        cause=cause.words,
+        cure=cause.cure,
         lost=sorted(worker.names),
         by_quarterdeck=bool(worker.ended_by),
     )
 
 
-def how_it_ended(worker: Worker, exited: Exited) -> str:
-    """The verb of a sentence about its rank."""
+def _verb(worker: Worker, exited: Exited, cause: Cause) -> str:
+    """What it did, as the verb of a sentence about its rank."""
     if worker.ended_by:
         return worker.ended_by
-    number = _signal(exited)
     if not exited.pid:
         return _WITH_ZYGOTE if exited.zygote_gone else _NEVER_BEGAN
-    cause = ""
+    return killed(_signal(exited), _exitcode(exited), cause.words)
+
+
+def _cause(worker: Worker, exited: Exited) -> Cause:
+    """None for what quarterdeck ended: there is nothing to cure."""
+    number = _signal(exited)
+    if worker.ended_by or not exited.pid:
+        return Cause()
     if number == signal.SIGKILL:
-        cause = _OOM if exited.out_of_memory else _SIGKILL
-    elif number == signal.SIGABRT and _gloo_spoke(worker):
-        cause = _GLOO_ABORT
-    return killed(number, _exitcode(exited), cause)
+        return OUT_OF_MEMORY if exited.out_of_memory else SIGKILL
+    return GLOO_GAVE_UP if number == signal.SIGABRT and _gloo_spoke(worker) else cause_of(number)
 
 
 def _exitcode(exited: Exited) -> int:

@@ -9,22 +9,59 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from quarterdeck.errors import RunFailed, RunInterrupted, RunTimedOut
 from quarterdeck.present import ansi, words
 from quarterdeck.protocol.kernel import Finished
 from quarterdeck.protocol.worker import Evidence, Outcome
 
-_CAUSES: dict[int, str] = {
-    signal.SIGSEGV: "a crash in C or C++ code (an extension, or a bug in a library)",
-    signal.SIGBUS: "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
-    signal.SIGABRT: "a C or C++ library gave up (abort)",
-    signal.SIGFPE: "an integer division by zero in C or C++ code",
-    signal.SIGILL: "an instruction this processor does not have",
-    signal.SIGTERM: "somebody, or a batch system, asked it to end",
+
+class Cause(NamedTuple):
+    """Why a process was killed, most likely, and what to do about it."""
+
+    words: str = ""
+    cure: str = ""
+
+
+_LESS_MEMORY = (
+    "Take a smaller batch, fewer DataLoader workers, or fewer ranks (`-n N`): the "
+    "ranks share the machine's memory."
+)
+_C_CODE = 'Update the library that "Where it was" leads into, or try whether it goes without it.'
+OUT_OF_MEMORY = Cause("by the kernel's out-of-memory killer", _LESS_MEMORY)
+SIGKILL = Cause(
+    "most likely by the out-of-memory killer or by `kill -9`",
+    f"If nobody killed it, memory was full. {_LESS_MEMORY}",
+)
+GLOO_GAVE_UP = Cause(
+    "gloo gave up; shapes or dtypes that differ between ranks do this",
+    "Print the shape and the dtype of what each rank gives to the collective, and compare them.",
+)
+_CAUSES: dict[int, Cause] = {
+    signal.SIGSEGV: Cause("a crash in C or C++ code (an extension, or a bug in a library)", _C_CODE),
+    signal.SIGBUS: Cause(
+        "a memory-mapped file or shared memory that became too small (a full /dev/shm?)",
+        "Look with `df -h /dev/shm` whether it is full; DataLoader workers keep their batches there.",
+    ),
+    signal.SIGABRT: Cause("a C or C++ library gave up (abort)", f"Its last output may say why. {_C_CODE}"),
+    signal.SIGFPE: Cause("an integer division by zero in C or C++ code", _C_CODE),
+    signal.SIGILL: Cause(
+        "an instruction this processor does not have",
+        "Install builds of torch and of extensions that are made for this processor.",
+    ),
+    signal.SIGTERM: Cause(
+        "somebody, or a batch system, asked it to end",
+        "Look into the log of the batch system for a limit of time or memory.",
+    ),
 }
 FAILED = ("error", "killed")
 _NAMES_SHOWN = 5
+
+
+def cause_of(number: int) -> Cause:
+    """What such a signal mostly means."""
+    return _CAUSES.get(number, Cause())
 
 
 def killed(number: int, exitcode: int, cause: str = "") -> str:
@@ -37,7 +74,7 @@ def killed(number: int, exitcode: int, cause: str = "") -> str:
     """
     if not number:
         return f"ended its process with exit code {exitcode} (os._exit, or exit in C)"
-    cause = cause or _CAUSES.get(number, "")
+    cause = cause or cause_of(number).words
     return f"was killed by {words.signal_name(number)}" + (f": {cause}" if cause else "")
 
 
@@ -62,7 +99,7 @@ def short(outcome: Outcome) -> str:
 
 
 def evidence(outcome: Outcome) -> list[Evidence]:
-    """What is known beside the exception; also of a run that 0.1 has stored, as lines of text."""
+    """What is known beside the exception, and what to do. 0.1 has stored it as lines of text."""
     found: list[Evidence] = []
     for one in outcome.evidence:
         if isinstance(one, Evidence):
@@ -73,7 +110,29 @@ def evidence(outcome: Outcome) -> list[Evidence]:
         else:
             label, _, text = one.partition(":")
             found.append(Evidence(label[:1].upper() + label[1:], text.strip()))
-    return found
+    return [*found, Evidence("What to do", outcome.cure)] if outcome.cure else found
+
+
+def failed(outcomes: Iterable[Outcome], root: Outcome | None = None) -> list[Outcome]:
+    """The root cause first, then by time; what another rank's end caused comes last. What quarterdeck ended
+    has not failed.
+    """
+    found = [outcome for outcome in outcomes if outcome.state in FAILED and not outcome.by_quarterdeck]
+    return sorted(found, key=lambda one: (one is not root, one.secondary, one.time_unix_ns, one.rank))
+
+
+def alike(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """Ranks that failed at the same place in the same way together, in the order of the first of each."""
+    groups: dict[object, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(_seen(outcome), []).append(outcome)
+    return list(groups.values())
+
+
+def _seen(outcome: Outcome) -> tuple[object, ...]:
+    if outcome.state not in ("error", "interrupted"):
+        return (outcome.rank,)
+    return outcome.state, outcome.ename, outcome.evalue, ansi.strip("\n".join(outcome.traceback))
 
 
 def evidence_lines(found: Iterable[Evidence]) -> list[str]:
@@ -128,7 +187,7 @@ class _Report:
         self.closed = closed
         self.outcomes = sorted(finished.outcomes, key=lambda outcome: outcome.rank)
         self.root = _root(finished)
-        self.same = [outcome for outcome in self.outcomes if self.root and _alike(outcome, self.root)]
+        self.same = self._like(self.root)
 
     def headline(self) -> str:
         """The one sentence that says it."""
@@ -161,7 +220,7 @@ class _Report:
         where = next((outcome for outcome in self.outcomes if outcome.traceback), None)
         if where is None:
             return []
-        same = [outcome for outcome in self.outcomes if _alike(outcome, where)]
+        same = self._like(where)
         verb = "was" if len(same) == 1 else "were"
         return [f"{self._name(same, capital=True)} {verb} here:", *where.traceback]
 
@@ -219,7 +278,7 @@ class _Report:
     def _evidence(self) -> list[str]:
         lines: list[str] = []
         for outcome in self.outcomes:
-            if outcome.evidence:
+            if outcome.evidence or outcome.cure:
                 lines.append(f"Evidence on rank {outcome.rank}:")
                 lines.extend(f"  {line}" for line in evidence_lines(evidence(outcome)))
         return lines
@@ -250,6 +309,10 @@ class _Report:
             lines[-1] += " The next cell works."
         return lines
 
+    def _like(self, one: Outcome | None) -> list[Outcome]:
+        """It, and those that failed alike."""
+        return next((group for group in alike(self.outcomes) if one in group), [])
+
     def _replaced(self, gone: Sequence[Outcome]) -> str:
         verb = "is replaced by an empty worker" if len(gone) == 1 else "are replaced by empty workers"
         rest = "; the other ranks keep their variables" if len(gone) < len(self.outcomes) else ""
@@ -265,21 +328,7 @@ def _root(finished: Finished) -> Outcome | None:
     named = [outcome for outcome in finished.outcomes if outcome.rank == finished.root_cause]
     if named:
         return named[0]
-    failed = [one for one in finished.outcomes if one.state in FAILED and not one.by_quarterdeck]
-    return min(failed, key=lambda one: (one.secondary, one.time_unix_ns, one.rank), default=None)
-
-
-def _alike(outcome: Outcome, other: Outcome) -> bool:
-    """Whether two ranks failed at the same place in the same way."""
-    if outcome.rank == other.rank:
-        return True
-    if outcome.state != other.state or outcome.state in ("ok", "released", "killed"):
-        return False
-    return _seen(outcome) == _seen(other)
-
-
-def _seen(outcome: Outcome) -> tuple[str, str, list[str]]:
-    return outcome.ename, outcome.evalue, [ansi.strip(line) for line in outcome.traceback]
+    return next(iter(failed(finished.outcomes)), None)
 
 
 def _lost(gone: Sequence[Outcome]) -> str:

@@ -26,7 +26,7 @@ class KernelContext(msgspec.Struct):
 
     changes: Changes
     """What has changed in the kernel's environment since quarterdeck was imported. The changes are made to
-    the environment that a node has itself, which may have variables of its own and lack others; see `environ`.
+    the environment that a node has itself, which may have variables of its own and lack others: `environ`.
     """
     cwd: str
     sys_path: list[str]

@@ -146,6 +146,8 @@ class Outcome(Message):
         signal: number of the signal that killed it, or 0.
         exitcode: the exit code of a process that ended by itself, else 0.
         evidence: what is known of a failure, such as memory and the last output of a killed worker.
+        cause: why it was killed, most likely.
+        cure: what to do about that.
         text: the start of a function's value, as its repr.
         unpicklable: why the value itself did not come; "" if it did.
         annotations: what the rank noted with `qd.current().annotate`, as JSON texts by name.
@@ -174,6 +176,10 @@ class Outcome(Message):
     exitcode: Code = 0
     evidence: list[Evidence | str] = []
     """Memory, place, last output lines of a killed worker. Lines of text: as 0.1 has stored them."""
+    cause: str = ""
+    """Why it was killed, most likely, as it stands in `evalue`."""
+    cure: str = ""
+    """What to do about that: sentences."""
     names: dict[str, Owner | None] = {}
     """Names bound (with their owner) or removed (None) since the last report."""
     dropped: list[int] = []

@@ -117,6 +117,7 @@ def test_a_rank_killed_for_memory() -> None:
         ename="WorkerKilled",
         evalue="was killed by SIGKILL, most likely by the OOM killer",
         evidence=[Evidence("Peak memory", "17.4 GiB"), Evidence("Its last output", "epoch 3\nstep 4")],
+        cure="Take a smaller batch.",
         lost=["model", "opt", "a", "b", "c", "d", "e"],
     )
     error = told([released(0), released(1), gone], root_cause=2, kept=False)
@@ -130,6 +131,7 @@ def test_a_rank_killed_for_memory() -> None:
         "  Its last output:",
         "    epoch 3",
         "    step 4",
+        "  What to do: Take a smaller batch.",
         "",
         "Lost: rank 2's variables (`model`, `opt`, `a`, `b`, `c` and 2 more).",
         "Rank 2 is replaced by an empty worker; the other ranks keep their variables.",

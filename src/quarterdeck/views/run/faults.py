@@ -4,12 +4,12 @@ Used by `snapshot`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from quarterdeck.present import ansi, words
-from quarterdeck.present.failure import FAILED, evidence, verb
+from quarterdeck.present.failure import alike, evidence, failed, verb
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run.messages import Fault
@@ -44,7 +44,7 @@ def faults(run: StoredRun) -> list[Fault]:
     """The root cause first, then what followed from it, then the failures of earlier attempts."""
     found = _of_last_attempt(run)
     for attempt in reversed([attempt for attempt in run.attempts if attempt < run.attempt]):
-        groups = _groups(_failed(run.outcomes(attempt)))
+        groups = alike(failed(run.outcomes(attempt)))
         if groups:
             found.append(_fault(groups[0], run, attempt, "earlier"))
     return found
@@ -52,7 +52,7 @@ def faults(run: StoredRun) -> list[Fault]:
 
 def _of_last_attempt(run: StoredRun) -> list[Fault]:
     last = run.last
-    groups = _groups(_failed(run.outcomes(), root_of(run)))
+    groups = alike(failed(run.outcomes(), root_of(run)))
     has_failed = run.terminal and last is not None and last.state in ("failed", "lost")
     if has_failed and root_of(run) is None:
         return [_without_rank(run), *(_fault(group, run, run.attempt, "also") for group in groups)]
@@ -103,30 +103,11 @@ def _cause(run: StoredRun) -> str:
     root = root_of(run)
     if root is None or run.finished().stopped:
         return ""
-    group = next((g for g in _groups(_failed(run.outcomes(), root)) if root in g), [root])
-    if root.state == "error" and root.ename:
-        where = words.ranks_in_words([outcome.rank for outcome in group], run.world_size)
-        return f"{where} raised {root.ename}"
+    group = next((g for g in alike(failed(run.outcomes(), root)) if root in g), [root])
     where = words.ranks_in_words([outcome.rank for outcome in group], run.world_size)
+    if root.state == "error" and root.ename:
+        return f"{where} raised {root.ename}"
     return f"{where} {verb(root)}"
-
-
-def _failed(outcomes: Iterable[Outcome], root: Outcome | None = None) -> list[Outcome]:
-    """The root cause first, then by time; what another rank's end caused comes last. What quarterdeck ended
-    has not failed.
-    """
-    failed = [outcome for outcome in outcomes if outcome.state in FAILED and not outcome.by_quarterdeck]
-    return sorted(failed, key=lambda one: (one is not root, one.secondary, one.time_unix_ns, one.rank))
-
-
-def _groups(failed: Iterable[Outcome]) -> list[list[Outcome]]:
-    """Ranks that failed alike together."""
-    groups: dict[tuple[object, ...], list[Outcome]] = {}
-    for outcome in failed:
-        alike = (outcome.state, outcome.ename, outcome.evalue, ansi.strip("\n".join(outcome.traceback)))
-        alone = (outcome.rank,) if outcome.state == "killed" else ()
-        groups.setdefault((*alike, *alone), []).append(outcome)
-    return list(groups.values())
 
 
 def _detail(time_unix_ns: int, attempt: int) -> str:
