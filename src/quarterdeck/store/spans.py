@@ -1,8 +1,8 @@
 """`spans-attempt-A-rank-R.jsonl` of a run: named stretches of a rank's time. Written by the ranks, read by
 whoever draws a time axis.
 
-A span is a line at its start, with the end null, and a whole one at its end: of two lines with the same name,
-start and depth the later one counts. One that stays null was cut off: its process was killed in it.
+A span is a line at its start, with the end null, and one with the same name, start and depth at its end. One
+that stays null was cut off: its process was killed in it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,18 @@ def read_spans(folder: Path, attempt: int) -> dict[int, list[Span]]:
 
 def spans_in(path: Path) -> list[Span]:
     """In order of their starts. Damaged lines are left out; never raises OSError."""
-    latest: dict[tuple[str, int, int], Span] = {}
+    found: list[Span] = []
+    begun: dict[tuple[str, int, int], list[int]] = {}
+    """Places of those without an end: two threads may begin two that look alike."""
     with suppress(OSError, TooLong):
         for line in islice(RecordReader(path.parent, path.name, LINES).new(with_rest=True), _LINES):
             with suppress(msgspec.MsgspecError, ValueError, RecursionError):
                 span = msgspec.json.decode(line, type=Span)
-                latest[span.name, span.start_unix_ns, span.depth] = span
-    return sorted(latest.values(), key=lambda span: (span.start_unix_ns, span.depth))
+                places = begun.setdefault((span.name, span.start_unix_ns, span.depth), [])
+                if span.end_unix_ns is None:
+                    places.append(len(found))
+                if span.end_unix_ns is not None and places:
+                    found[places.pop(0)] = span
+                else:
+                    found.append(span)
+    return sorted(found, key=lambda span: (span.start_unix_ns, span.depth))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from quarterdeck.context import Context, working_for
@@ -405,6 +406,15 @@ def test_ten_thousand_spans_are_enough(here: Context) -> None:
     assert took_s / LIMIT < 2e-3
     lines = (here.run_dir / SPANS.name(0, 1)).read_bytes()
     assert lines.count(b"\n") == 2 * LIMIT + 1
+
+
+def test_spans_that_two_threads_begin_in_the_same_instant_are_two(here: Context) -> None:
+    path = here.run_dir / SPANS.name(0, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun, ended = Span("s", 1, None, 0), [Span("s", 1, end, 0) for end in (2, 3)]
+    lines = [begun, begun, *ended, Span("only its end", 2, 3, 0)]
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    assert _spans(here) == [*ended, lines[-1]]
 
 
 def test_torn_lines_of_spans_are_left_out(here: Context) -> None:

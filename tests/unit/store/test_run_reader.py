@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from quarterdeck.protocol.blob import Blob
 from quarterdeck.protocol.worker import Outcome, Output
 from quarterdeck.store.format import (
     TERMINAL,
@@ -292,10 +293,9 @@ def _work(home: Path, pipe: int) -> None:
 
 
 def _keep(path: Path, number: int) -> None:
-    memfd = os.memfd_create("test")
-    os.write(memfd, bytes([number]) * 300_000)
-    assert write_result(path, bytes([number]) * 1000, [(0, 300_000)], memfd) == ""
-    os.close(memfd)
+    blob = Blob.new()
+    os.write(blob.fileno(), bytes([number]) * 300_000)
+    assert write_result(path, bytes([number]) * 1000, [(0, 300_000)], blob) == ""
 
 
 def _killed_at(home: Path, delay_s: float) -> tuple[RunOwner, list[tuple[str, str, int]]]:
