@@ -31,18 +31,11 @@ if TYPE_CHECKING:
         UsageError,
         WorkersLost,
     )
-    from quarterdeck.flyte import (
-        CleanPodPolicy,
-        ConfigError,
-        Elastic,
-        Master,
-        PyTorch,
-        RestartPolicy,
-        RunPolicy,
-        Worker,
-    )
     from quarterdeck.flyte.checks import CheckpointRefused, MissingWeights
+    from quarterdeck.flyte.elastic import Elastic
+    from quarterdeck.flyte.job import CleanPodPolicy, Master, PyTorch, RestartPolicy, RunPolicy, Worker
     from quarterdeck.flyte.pytorch_checkpoint import PyTorchCheckpoint
+    from quarterdeck.flyte.rules import ConfigError
     from quarterdeck.flyte.schema import CheckpointSchema
     from quarterdeck.flyte.spawn_helper import ElasticWorkerResult, spawn_helper
     from quarterdeck.kernel.checkpoints import ListedCheckpoints, checkpoints
@@ -78,12 +71,11 @@ _HOMES = {
         "ArgumentError", "QuarterdeckError", "RecoverableError", "RunFailed", "RunInterrupted",
         "RunTimedOut", "UsageError", "WorkersLost",
     ),
-    "flyte": (
-        "CleanPodPolicy", "ConfigError", "Elastic", "Master", "PyTorch", "RestartPolicy",
-        "RunPolicy", "Worker",
-    ),
     "flyte.checks": ("CheckpointRefused", "MissingWeights"),
+    "flyte.elastic": ("Elastic",),
+    "flyte.job": ("CleanPodPolicy", "Master", "PyTorch", "RestartPolicy", "RunPolicy", "Worker"),
     "flyte.pytorch_checkpoint": ("PyTorchCheckpoint",),
+    "flyte.rules": ("ConfigError",),
     "flyte.schema": ("CheckpointSchema",),
     "flyte.spawn_helper": ("ElasticWorkerResult", "spawn_helper"),
     "kernel.checkpoints": ("ListedCheckpoints", "checkpoints"),

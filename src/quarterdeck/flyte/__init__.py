@@ -5,23 +5,6 @@
     Launch    what the runner needs of either
 
 Each is checked when it is made and cannot change afterwards: what is wrong shows in the line that wrote it,
-not in a worker minutes later. Pure: importable in every process.
+not in a worker minutes later. Pure: importable in every process. Nothing is imported here: `%load_ext` needs
+one name of it.
 """
-
-from quarterdeck.flyte.elastic import Elastic
-from quarterdeck.flyte.job import CleanPodPolicy, Master, PyTorch, RestartPolicy, RunPolicy, Worker
-from quarterdeck.flyte.launch import Launch, launch_of
-from quarterdeck.flyte.rules import ConfigError
-
-__all__ = [
-    "CleanPodPolicy",
-    "ConfigError",
-    "Elastic",
-    "Launch",
-    "Master",
-    "PyTorch",
-    "RestartPolicy",
-    "RunPolicy",
-    "Worker",
-    "launch_of",
-]

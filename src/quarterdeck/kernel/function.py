@@ -18,7 +18,10 @@ import msgspec
 
 from quarterdeck.decks.automatic import FIELDS
 from quarterdeck.errors import UsageError
-from quarterdeck.flyte import ConfigError, Elastic, Launch, PyTorch, launch_of
+from quarterdeck.flyte.elastic import Elastic
+from quarterdeck.flyte.job import PyTorch
+from quarterdeck.flyte.launch import Launch, launch_of
+from quarterdeck.flyte.rules import ConfigError
 from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.encode_call import packed_call
 from quarterdeck.kernel.options import Options

@@ -7,16 +7,16 @@ An option is added here: a line in `TABLE`, a field in `Options` (and a keyword 
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+
+import msgspec
 
 from quarterdeck.decks.automatic import FIELDS, chosen
 from quarterdeck.errors import QuarterdeckError, UsageError
-from quarterdeck.flyte import ConfigError
+from quarterdeck.flyte.rules import ConfigError
 from quarterdeck.metrics.tensorboard import event_folder
 from quarterdeck.protocol.parts import GroupSpec, Restart
 
@@ -30,8 +30,7 @@ _RUN: frozenset[Place] = frozenset({"Session.run()"})
 _SESSION: frozenset[Place] = frozenset({"Session()"})
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How something is to run, as it was written. None: as the session has it, or as it is by itself."""
 
     nproc_per_node: int | str | None = None
@@ -62,7 +61,9 @@ class Options:
         """With these instead, checked. Raises ConfigError or UsageError, as `place` does; UsageError where
         tensorboard is not installed.
         """
-        return dataclasses.replace(self, **{word: kept(place, word, value) for word, value in words.items()})
+        return msgspec.structs.replace(
+            self, **{word: kept(place, word, value) for word, value in words.items()}
+        )
 
     @property
     def spec(self) -> GroupSpec:
@@ -115,6 +116,9 @@ class Options:
                 raise UsageError(f"{magic}: {why}")
 
 
+_DEFAULTS = Options()
+
+
 class Unfit(ValueError):
     """A value that an option does not take."""
 
@@ -125,8 +129,7 @@ class Unfit(ValueError):
         self.cure = cure
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option. What can be seen of it in a place depends on the place alone."""
 
     word: str
@@ -142,11 +145,11 @@ class Option:
     short: str = ""
     choices: tuple[str, ...] = ()
     is_repeated: bool = False
-    default: Any = field(init=False)
 
-    def __post_init__(self) -> None:
-        fields = {one.name: one.default for one in dataclasses.fields(Options)}
-        object.__setattr__(self, "default", fields[self.word])
+    @property
+    def default(self) -> Any:
+        """What `Options` has without it."""
+        return getattr(_DEFAULTS, self.word)
 
     @property
     def is_switch(self) -> bool:

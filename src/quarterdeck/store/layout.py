@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from quarterdeck import files
@@ -40,18 +40,17 @@ _RANK = re.compile(f"rank-{RANK_DIGITS}")
 _LOG = re.compile(rf"rank-{RANK_DIGITS}\.log")
 
 
-@dataclass(frozen=True)
 class RankFile:
     """A kind of file of which each rank has one in each attempt."""
 
-    before: str
-    after: str
-    _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    def __init__(self, before: str, after: str) -> None:
+        self.before = before
+        self.after = after
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
         middle = f"attempt-{ATTEMPT_DIGITS}-rank-{RANK_DIGITS}"
-        pattern = re.compile(f"{re.escape(self.before)}{middle}{re.escape(self.after)}")
-        object.__setattr__(self, "_pattern", pattern)
+        return re.compile(f"{re.escape(self.before)}{middle}{re.escape(self.after)}")
 
     def name(self, attempt: int, rank: int) -> str:
         return f"{self.before}attempt-{attempt}-rank-{rank}{self.after}"

@@ -25,7 +25,7 @@ from quarterdeck.decks.packages import installed, keep_packages
 from quarterdeck.decks.page import CSP, framed, merged, page
 from quarterdeck.decks.phases import read_phases
 from quarterdeck.decks.reader import StoredDecks
-from quarterdeck.flyte import ConfigError
+from quarterdeck.flyte.rules import ConfigError
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import Event, GroupEvent, OutcomeEvent, RunHeader, StateEvent, encode
 

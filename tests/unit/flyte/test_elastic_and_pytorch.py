@@ -16,18 +16,10 @@ from typing import Any
 import pytest
 
 from quarterdeck.errors import UsageError
-from quarterdeck.flyte import (
-    CleanPodPolicy,
-    ConfigError,
-    Elastic,
-    Launch,
-    Master,
-    PyTorch,
-    RestartPolicy,
-    RunPolicy,
-    Worker,
-    launch_of,
-)
+from quarterdeck.flyte.elastic import Elastic
+from quarterdeck.flyte.job import CleanPodPolicy, Master, PyTorch, RestartPolicy, RunPolicy, Worker
+from quarterdeck.flyte.launch import Launch, launch_of
+from quarterdeck.flyte.rules import ConfigError
 
 FIELDS = {
     Elastic: """nnodes nproc_per_node start_method monitor_interval max_restarts rdzv_configs
@@ -339,5 +331,5 @@ def test_what_is_no_config_is_shown_how_to_write_one(wrong: Any) -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, quarterdeck.flyte; sys.exit('torch' in sys.modules)"
+    code = "import sys, quarterdeck.flyte.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
