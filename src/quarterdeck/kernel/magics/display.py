@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from quarterdeck.views.checkpoints.location import Location
 from quarterdeck.views.sink import Bundle, Control
+
+if TYPE_CHECKING:
+    from quarterdeck.views.checkpoints.location import Location
 
 
 class ShellSink:

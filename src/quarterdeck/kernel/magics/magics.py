@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from quarterdeck.errors import RunInterrupted, UsageError
-from quarterdeck.kernel import checkpoints
 from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.magics import debug, parsers, tables
 from quarterdeck.kernel.options import Options
@@ -94,6 +93,8 @@ class QuarterdeckMagics(Magics):
     @line_magic
     def checkpoints(self, line: str) -> None:
         asked = parsers.checkpoints_parser().parse_line(line)
+        from quarterdeck.kernel import checkpoints  # loading the extension needs none
+
         checkpoints.named(asked.place).show()
 
     # ---- cells

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from quarterdeck.decks.reader import StoredDecks
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present import words
 from quarterdeck.present.palette import FAINT
@@ -17,6 +17,9 @@ from quarterdeck.store.reader import StoredRun
 from quarterdeck.views.run import faults
 from quarterdeck.views.run.runs_html import called, rank_row
 from quarterdeck.views.sink import Bundle
+
+if TYPE_CHECKING:
+    from quarterdeck.decks.reader import StoredDecks
 
 __all__ = ["called", "empty", "of", "sentence"]
 
@@ -114,16 +117,22 @@ def _last(metrics: Metrics, name: str, rank: int) -> str:
 
 def _foot(run: StoredRun) -> str:
     again = f'qd.runs()["{run.run_id}"].show() draws it again.'
-    decks = len([head for head in StoredDecks(run.folder).heads() if not head.automatic])
+    decks = len([head for head in _stored_decks(run).heads() if not head.automatic])
     resumed = f"It {run.resumed}. " if run.resumed else ""
     return f"{resumed}{decks} deck{'s' if decks > 1 else ''}. {again}" if decks else f"{resumed}{again}"
+
+
+def _stored_decks(run: StoredRun) -> StoredDecks:
+    from quarterdeck.decks.reader import StoredDecks  # loading the extension needs none
+
+    return StoredDecks(run.folder)
 
 
 def _decks(run: StoredRun) -> Iterator[str]:
     """Those that user code has written, folded but for the first, in frames that touch nothing around."""
     left = _DECKS_LIMIT_BYTES
     unfold = " open"  # the first one
-    decks = StoredDecks(run.folder)
+    decks = _stored_decks(run)
     for head in decks.heads():
         if head.automatic:
             continue
