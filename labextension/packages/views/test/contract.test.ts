@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import type { Lines } from "@quarterdeck/protocol/run";
 
-import output from "../../../../tests/contract/output.json";
+import output from "../../../../tests/contract/transcript.json";
 import cases from "../../../../tests/contract/words.json";
 import { duration, gib, integer, metric, ranksInChip, ranksInText, size } from "../src/basics/words";
 import { OutputRows } from "../src/output/output_rows";

@@ -1,9 +1,9 @@
 """The same text is the same lines in a cell's output, in the live view's output tab, and in the browser's
-half of that tab: all are held to `output.json`, here and in
+half of that tab: all are held to `transcript.json`, here and in
 `labextension/packages/views/test/contract.test.ts`.
 
-`python tests/contract/test_output.py` writes the file anew, from what the tab's half in Python says; look at
-the difference.
+`python tests/contract/test_transcript.py` writes the file anew, from what the tab's half in Python says; look
+at the difference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from quarterdeck.views.run.messages import Line
 from quarterdeck.views.run.output_rows import OutputRows
 from quarterdeck.views.sink import Bundle, PrintSink
 
-CASES = Path(__file__).parent / "output.json"
+CASES = Path(__file__).parent / "transcript.json"
 RANKS = 4
 
 Said = tuple[int, Stream, str]
