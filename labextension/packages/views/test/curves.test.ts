@@ -231,3 +231,14 @@ test("up to eight ranks are lines; more are a band until one is chosen", () => {
   settings.ranks = Array.from({ length: 9 }, (_, rank) => rank);
   assert.deepEqual([settings.shows(2), settings.shows("band")], [false, true]);
 });
+
+test("a value that stands alone is seen", () => {
+  const drawn = (...all: Point[]): [string, number, number][] => {
+    const pen = new Pen();
+    trace(pen, column(lineOf(...all)), same, same, { left: 0, right: 100 });
+    return pen.strokes.slice(-2);
+  };
+  assert.deepEqual(drawn([10, 5]), [["move", 8, 5], ["line", 12, 5]]);
+  assert.deepEqual(drawn([1, 1], [2, 1], [5, NaN], [10, 5]), [["move", 8, 5], ["line", 12, 5]]);
+  assert.deepEqual(drawn([10, 5], [20, 5]).at(-1), ["line", 20, 5]);
+});

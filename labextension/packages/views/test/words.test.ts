@@ -40,6 +40,8 @@ test("ticks have as many decimals as tell them apart", () => {
   assert.equal(words.tick(2, 0.5), "2.0");
   assert.equal(words.tick(0.25, 0.05), "0.25");
   assert.equal(words.tick(300, 100), "300");
+  assert.deepEqual([0, 0.25, 0.5].map((value) => words.tick(value, 0.25)), ["0.00", "0.25", "0.50"]);
+  assert.equal(words.tick(7.5, 2.5), "7.5");
   assert.equal(words.tick(2e-5, 1e-5), "2e-5");
 });
 

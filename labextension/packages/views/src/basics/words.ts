@@ -38,7 +38,9 @@ function grouped(value: number, decimals: number): string {
 export function tick(value: number, step: number): string {
   const size = Math.abs(value);
   if (size !== 0 && (size >= 1e7 || size < 1e-4)) return scientific(value, 3);
-  const decimals = Math.min(6, Math.max(0, -Math.floor(Math.log10(step || 1) + 1e-9)));
+  let decimals = Math.min(6, Math.max(0, -Math.floor(Math.log10(step || 1) + 1e-9)));
+  const unit = step * 10 ** decimals;
+  if (decimals < 6 && Math.abs(unit - Math.round(unit)) > 1e-6) decimals += 1; // 0.25, 2.5
   return grouped(value, decimals);
 }
 

@@ -26,7 +26,10 @@ export interface Walk {
   readonly gap?: (x: number) => void;
 }
 
-/** Draws a line; it breaks where the values are NaN. */
+/** Half of the width of a point that no line leads to or from. */
+const ALONE = 2;
+
+/** Draws a line; it breaks where the values are NaN, and a value that stands alone is a short dash. */
 export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, right, grain = 1, gap }: Walk): void {
   let at = NaN;
   let inside = NaN;
@@ -42,6 +45,13 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, righ
     pen.lineTo(at, out);
     at = inside = NaN;
   };
+  let alone: [x: number, y: number] | null = null;
+  const close = (): void => {
+    flush();
+    if (!open || !alone) return;
+    pen.moveTo(alone[0] - ALONE, alone[1]);
+    pen.lineTo(alone[0] + ALONE, alone[1]);
+  };
   let before = -1;
   for (let i = 0; i < line.count; i += 1) {
     const x = px(line.x[i] ?? NaN);
@@ -51,7 +61,7 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, righ
     }
     const y = py(line.middle[i] ?? NaN);
     if (y !== y) {
-      flush();
+      close();
       open = false;
       before = -1;
       if (x <= right) gap?.(x);
@@ -62,6 +72,9 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, righ
       if (from === from) pen.moveTo(px(line.x[before] ?? NaN), from);
       else pen.moveTo(x, y);
       open = true;
+      alone = from === from ? null : [x, y];
+    } else {
+      alone = null;
     }
     const [a, b] = [py(line.high[i] ?? NaN), py(line.low[i] ?? NaN)];
     const [one, other] = [a === a ? a : y, b === b ? b : y];
@@ -77,7 +90,7 @@ export function trace(pen: Pen, line: Column, px: Place, py: Place, { left, righ
     }
     if (x > right) break;
   }
-  flush();
+  close();
 }
 
 export interface Band {
