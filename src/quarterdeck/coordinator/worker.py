@@ -101,8 +101,7 @@ class Worker:
         """Its answer. Raises WorkerDied."""
         reply = self._expect()
         self.agent.join(self.life, join)
-        self.running = True
-        return await reply
+        return await self._answer_of(reply)
 
     async def ask(self, raw: bytes, blob: Blob | None = None) -> Frame:
         """Send an encoded message to the worker's main thread and wait for its answer. Raises WorkerDied.
@@ -110,8 +109,16 @@ class Worker:
         """
         reply = self._expect()
         self.agent.send(self.life, raw, blob)
+        return await self._answer_of(reply)
+
+    async def _answer_of(self, reply: asyncio.Future[Frame]) -> Frame:
+        """It is not kept here: its blob may be large."""
         self.running = True
-        return await reply
+        try:
+            return await reply
+        finally:
+            if self._reply is reply:
+                self._reply = None
 
     async def ask_aside(self, message: Message, timeout_s: float) -> Frame | None:
         """Ask the service thread, which answers also while a cell runs; None if it does not in time."""
