@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from quarterdeck.kernel.run import Run
     from quarterdeck.kernel.runs import Runs, runs
     from quarterdeck.kernel.sessions import Session
+    from quarterdeck.kernel.stacks import Stacks
     from quarterdeck.kernel.values import Unpicklable
     from quarterdeck.metrics.log import log
     from quarterdeck.metrics.progress import progress
@@ -83,6 +84,7 @@ _HOMES = {
     "kernel.run": ("Run",),
     "kernel.runs": ("Runs", "runs"),
     "kernel.sessions": ("Session",),
+    "kernel.stacks": ("Stacks",),
     "kernel.values": ("Unpicklable",),
     "metrics.log": ("log",),
     "metrics.progress": ("progress",),
@@ -145,6 +147,7 @@ __all__ = [
     "Runs",
     "Series",
     "Session",
+    "Stacks",
     "TensorInfo",
     "UnknownClass",
     "Unpicklable",

@@ -71,6 +71,14 @@ class Place:
         pid = self.coordinator(name)
         return {pid, *descendants(pid)}
 
+    def terminal(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`python -m quarterdeck` in the folder."""
+        command = [sys.executable, "-m", "quarterdeck", *arguments]
+        environ = {**os.environ, "XDG_RUNTIME_DIR": str(self.sockets)}
+        return subprocess.run(
+            command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=60
+        )
+
     def goes_on(self, name: str) -> None:
         """Until the run has printed some more."""
         (log,) = (self.folder / ".quarterdeck" / "runs").glob(f"*{name}/rank-0.log")
@@ -134,9 +142,12 @@ def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Pla
     assert second.ok("run.status").text == "'running'"
     until_in(second, "len(run.logs(0)) > seen")
     until_in(second, "len(run.metrics['loss'].steps(0)) > 5")
+    assert "rank 0:" in second.ok("run.stacks()").text
     second.shutdown()
     place.goes_on("walk")
     assert not any(map(is_gone, ours))
+    assert "rank 1:" in place.terminal("stacks", "walk").stdout
+    assert "No run" in place.terminal("stacks", "never").stderr
 
     third = place.kernel()
     third.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(1))")

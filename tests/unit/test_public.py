@@ -73,6 +73,7 @@ def test_public_names() -> None:
         "Runs",
         "Series",
         "Session",
+        "Stacks",
         "TensorInfo",
         "UnknownClass",
         "Unpicklable",

@@ -13,6 +13,7 @@ from quarterdeck.coordinator.group_launcher import Launcher
 from quarterdeck.coordinator.isolated_run import IsolatedRun
 from quarterdeck.coordinator.report import KernelGone
 from quarterdeck.coordinator.session import Session
+from quarterdeck.coordinator.worker import Worker
 from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.parts import KernelContext
 from quarterdeck.store.owner import RunOwner
@@ -49,6 +50,16 @@ class Coordinator:
             context = known.context if known is not None else self._first_context
             self.sessions[name] = Session(name, context, self.launcher, self.kernel_gone)
         return self.sessions[name]
+
+    def workers_of(self, run_id: str) -> list[Worker] | None:
+        """Those that a run has now; None for a run that is not on its way here."""
+        for run in self.runs:
+            if run.run_id == run_id:
+                return run.workers()
+        for session in self.sessions.values():
+            if session.record is not None and session.record.run_id == run_id:
+                return session.workers()
+        return None
 
     async def close(self) -> None:
         """The kernel is gone, or says goodbye: everything ends."""

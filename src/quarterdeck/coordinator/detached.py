@@ -20,9 +20,11 @@ from functools import partial
 import msgspec
 
 from quarterdeck import files
+from quarterdeck.coordinator import status
 from quarterdeck.coordinator.calls import Call
 from quarterdeck.coordinator.coordinator import Coordinator
 from quarterdeck.coordinator.isolated_run import IsolatedRun
+from quarterdeck.coordinator.placement import BadRequest
 from quarterdeck.protocol.agent import Agent
 from quarterdeck.protocol.async_channel import AsyncChannel
 from quarterdeck.protocol.channel import Frame
@@ -64,6 +66,7 @@ class Detached:
         self._run: IsolatedRun | None = None
         self._calls: set[Call] = set()
         self._visitors: set[AsyncChannel] = set()
+        self._looking: set[asyncio.Task[None]] = set()
         self._last: asyncio.Task[None] | None = None
         self._control = AsyncChannel(control, self._on_call, self._on_kernel_end)
         loop = asyncio.get_running_loop()
@@ -123,6 +126,11 @@ class Detached:
     def _on_word(self, holder: list[AsyncChannel], frame: Frame) -> None:
         match frame.message:
             case Reach(run_id=run_id, action=action) if self._run is not None and run_id == self._run.run_id:
+                if action == "stacks":
+                    task = asyncio.get_running_loop().create_task(self._tell_stacks(holder[0]))
+                    self._looking.add(task)
+                    task.add_done_callback(self._looking.discard)
+                    return
                 if action == "stop":
                     self._stop()
                 facts = {"attempt": str(self._run.attempt), "pid": str(os.getpid())}
@@ -131,6 +139,13 @@ class Detached:
                 holder[0].send(Refused(text=f"{run_id} is not the run of this process."))
             case _:
                 holder[0].send(Refused(text="A detached run can be asked for its state and be stopped."))
+
+    async def _tell_stacks(self, visitor: AsyncChannel) -> None:
+        assert self._run is not None
+        try:
+            visitor.send(await status.run_stacks(self.coordinator, self._run.run_id))
+        except BadRequest as problem:
+            visitor.send(Refused(text=str(problem)))
 
     def _on_leave(self, holder: list[AsyncChannel]) -> None:
         for channel in holder:

@@ -103,6 +103,10 @@ class IsolatedRun:
     def attempt(self) -> int:
         return self._attempt
 
+    def workers(self) -> list[Worker]:
+        """Those of the present attempt; none while they start."""
+        return list(self._group.workers) if self._group is not None else []
+
     def open(self) -> None:
         """Put it on record, where it has its final id and folder."""
         self._record.open()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 
 from quarterdeck.coordinator.coordinator import Coordinator
+from quarterdeck.coordinator.placement import BadRequest
 from quarterdeck.coordinator.session import Session
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.words import size
@@ -20,9 +22,11 @@ _ERROR_BYTES = 2000
 async def answer(coordinator: Coordinator, request: Ask) -> Answer:
     if request.what == "ping":
         return Answer()
+    if request.run_id:
+        return await run_stacks(coordinator, request.run_id)
     session = coordinator.session(request.session)
     if request.what == "stacks":
-        return await _stacks(session)
+        return await _stacks(_state_words(session), session.workers())
     return _doctor(coordinator, session) if request.what == "doctor" else _status(session)
 
 
@@ -70,12 +74,21 @@ def _rank_status(session: Session, worker: Worker) -> RankStatus:
     return RankStatus(worker.rank, worker.pid, state, worker.place.device, len(worker.names), *memory)
 
 
-async def _stacks(session: Session) -> Answer:
-    busy = [worker for worker in session.workers() if worker.alive and worker.running]
+async def run_stacks(coordinator: Coordinator, run_id: str) -> Answer:
+    """Raises BadRequest for a run that is not on its way here."""
+    workers = coordinator.workers_of(run_id)
+    if workers is None:
+        raise BadRequest(f"{run_id} is not on its way: it is over, or has not begun.")
+    n = len(workers)
+    return await _stacks(f"{run_id}: {n} rank{'s' if n != 1 else ''}", workers)
+
+
+async def _stacks(text: str, workers: Sequence[Worker]) -> Answer:
+    busy = [worker for worker in workers if worker.alive and worker.running]
     found = await asyncio.gather(*(worker.agent.stacks(worker.life) for worker in busy))
-    stacks = {worker.rank: "" for worker in session.workers()}
+    stacks = {worker.rank: "" for worker in workers}
     stacks.update({worker.rank: process.stacks for worker, process in zip(busy, found, strict=True)})
-    return Answer(text=_state_words(session), stacks=stacks)
+    return Answer(text=text, stacks=stacks)
 
 
 def _doctor(coordinator: Coordinator, session: Session) -> Answer:

@@ -12,12 +12,20 @@ from typing import Any
 
 from quarterdeck.errors import RunFailed, RunInterrupted, UsageError
 from quarterdeck.kernel import notebook as notebooks
-from quarterdeck.kernel.await_cell import SLOW_START_S, STARTING, answer, next_frame, show
+from quarterdeck.kernel.await_cell import (
+    SLOW_START_S,
+    STARTING,
+    answer,
+    await_frame,
+    next_frame,
+    refuse_silent,
+    show,
+)
 from quarterdeck.kernel.coordinator_process import Call
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.kernel import Accepted, Begun, Finished
+from quarterdeck.protocol.kernel import Accepted, Answer, Ask, Begun, Finished
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.store.format import RunState
 from quarterdeck.transfer.shared_buffers import map_buffers
@@ -83,6 +91,13 @@ class ActiveRun:
         self._call.cancel()
         if self._silent:
             self._call.coordinator.end("did not answer, and was ended by your stop")
+
+    def stacks(self) -> Answer:
+        """Where its ranks are. Raises UsageError if nobody answers, WorkersLost."""
+        with self._call.coordinator.call(Ask(what="stacks", run_id=self.run_id)) as call:
+            told = await_frame(call, refuse_silent).message
+            assert isinstance(told, Answer)
+            return told
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""

@@ -85,9 +85,9 @@ def setups_of(session: str) -> list[Frame]:
     return found
 
 
-def reach(run: StoredRun, action: Literal["ask", "stop"]) -> None:
-    """Ask the coordinator of a detached run whether it is there, or to stop the run. UsageError with the
-    reason if it cannot be reached.
+def reach(run: StoredRun, action: Literal["ask", "stop", "stacks"]) -> Answer:
+    """Ask the coordinator of a detached run whether it is there, where its ranks are, or to stop the run.
+    UsageError with the reason if it cannot be reached.
     """
     keeper = run.header.keeper
     assert keeper is not None
@@ -107,3 +107,4 @@ def reach(run: StoredRun, action: Literal["ask", "stop"]) -> None:
         raise UsageError(frame.message.text)
     if frame is None or not isinstance(frame.message, Answer):
         raise UsageError(f"The background process of {run.run_id} (pid {keeper.pid}) does not answer.")
+    return frame.message

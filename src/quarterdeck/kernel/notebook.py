@@ -25,6 +25,8 @@ class Notebook:
     new_sink: Callable[[], Sink] = PrintSink
     """For the outputs of the cell that runs now."""
     cell_number: Callable[[], int] = lambda: 0
+    cell_source: Callable[[int], str] = lambda number: ""
+    """The text of the cell of this number, with its magic line; "" if it is not known."""
 
     def context(self) -> KernelContext:
         """What a new group takes over from this process."""

@@ -17,10 +17,11 @@ from quarterdeck.flyte.spawn_helper import ElasticWorkerResult
 from quarterdeck.kernel import detached
 from quarterdeck.kernel import notebook as notebooks
 from quarterdeck.kernel.active_run import ActiveRun
+from quarterdeck.kernel.stacks import Stacks
 from quarterdeck.kernel.values import Values, raise_as_it_was
 from quarterdeck.metrics.series import Metrics
 from quarterdeck.present.failure import failure
-from quarterdeck.protocol.kernel import Finished
+from quarterdeck.protocol.kernel import Answer, Finished
 from quarterdeck.protocol.worker import Outcome
 from quarterdeck.public import public
 from quarterdeck.store.format import TERMINAL
@@ -335,16 +336,34 @@ class Run:
             self._reach("ask")
         return self
 
-    def _reach(self, action: Literal["ask", "stop"]) -> None:
+    def _reach(self, action: Literal["ask", "stop", "stacks"]) -> Answer:
         keeper = self._stored.header.keeper
         if not self.detached:
             whose = f" (its background process is pid {keeper.pid})" if keeper is not None else ""
-            raise UsageError(f"{self.run_id} runs under another kernel{whose}: stop it there.")
+            what = "look at it" if action == "stacks" else "stop it"
+            raise UsageError(f"{self.run_id} runs under another kernel{whose}: {what} there.")
         try:
-            detached.reach(self._stored, action)
+            return detached.reach(self._stored, action)
         except UsageError:
-            if self.status not in TERMINAL:  # it may have ended meanwhile
+            if action == "stacks" or self.status not in TERMINAL:  # it may have ended meanwhile
                 raise
+            return Answer()
+
+    def stacks(self) -> Stacks:
+        """Where each rank is in its code right now. To look disturbs nobody.
+
+        Returns:
+            By rank the calls of its main thread, the innermost last; prints itself.
+
+        Raises:
+            UsageError: the run is over, or it is another kernel's and not detached, or it is out of reach.
+            WorkersLost: its processes have vanished.
+        """
+        if self.status in TERMINAL:
+            raise UsageError(f"{self.run_id} is over: no rank is in its code any more.")
+        if self._live is not None:
+            return Stacks(self._live.stacks(), notebooks.current())
+        return Stacks(self._reach("stacks"), None)
 
     def delete(self) -> None:
         """Remove it from the run store, with its logs and values.

@@ -49,6 +49,8 @@ class Ask(Message):
 
     what: Literal["status", "stacks", "doctor", "ping"]
     session: str = "default"
+    run_id: str = ""
+    """For stacks: of this run, in the place of a session's."""
 
 
 class AskSetups(Message):
@@ -63,7 +65,7 @@ class Reach(Message):
     """
 
     run_id: str
-    action: Literal["ask", "stop"]
+    action: Literal["ask", "stop", "stacks"]
 
 
 class Submit(Message):

@@ -63,4 +63,10 @@ def _notebook(shell: Any) -> Notebook:
         shell.compile,
         lambda: ShellSink(shell),
         lambda: cell_number(shell),
+        lambda number: _cell_source(shell, number),
     )
+
+
+def _cell_source(shell: Any, number: int) -> str:
+    inputs = shell.history_manager.input_hist_raw
+    return str(inputs[number]) if 0 <= number < len(inputs) else ""

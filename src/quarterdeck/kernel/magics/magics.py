@@ -18,6 +18,7 @@ from quarterdeck.kernel.magics import debug, parsers, tables
 from quarterdeck.kernel.options import Options
 from quarterdeck.kernel.run import Run
 from quarterdeck.kernel.sessions import calls_of
+from quarterdeck.kernel.stacks import Stacks
 from quarterdeck.kernel.submit import run_blocking, submit_cell
 from quarterdeck.present.failure import failure
 from quarterdeck.protocol.kernel import Control
@@ -66,7 +67,11 @@ class QuarterdeckMagics(Magics):
     def workers(self, line: str) -> None:
         asked = parsers.workers_parser().parse_line(line)
         session = calls_of(parsers.asked_options(asked).session)
-        if asked.verb in ("status", "stacks", "doctor"):
+        if asked.verb == "stacks":
+            told = session.ask(asked.verb)
+            print(Stacks(told, notebooks.current()) if told.stacks else told.text)
+            return
+        if asked.verb in ("status", "doctor"):
             tables.show(self.shell, asked.verb, session.ask(asked.verb))
             return
         text, notices = session.control(Control(action=asked.verb, spec=parsers.asked_options(asked).spec))
