@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 
 class Blob:
@@ -12,6 +13,8 @@ class Blob:
     """
 
     __slots__ = ("_descriptor",)
+    _release = staticmethod(os.close)
+    """Still there when the interpreter ends and takes modules apart."""
 
     def __init__(self, descriptor: int) -> None:
         """Takes the descriptor over."""
@@ -30,9 +33,10 @@ class Blob:
 
     def close(self) -> None:
         """Now; what has been mapped of it stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # user code may close whatever it finds
+                self._release(descriptor)
 
     def __del__(self) -> None:
         self.close()
