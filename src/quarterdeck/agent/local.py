@@ -81,10 +81,11 @@ class LocalAgent:
 
     async def start(self, key: str, life: str, rank: int, device: str, events: WorkerEvents) -> None:
         process = WorkerProcess(life, rank, device, self._groups[key], events, self._ending)
+        handles = process.open()
         self._processes[life] = process
         self._oom.reset()
         try:
-            await process.start()
+            await process.start(handles)
         except ZygoteLost:
             self._processes.pop(life, None)
             raise

@@ -67,8 +67,8 @@ class WorkerProcess:
         """CUDA_VISIBLE_DEVICES of its process; None: all."""
         return self._zygote.environ.get("CUDA_VISIBLE_DEVICES")
 
-    async def start(self) -> None:
-        """Fork it. Raises ZygoteLost: it is as if it had never been."""
+    def open(self) -> list[int]:
+        """Channel and pipes: the ends that it is forked with. Raises OSError."""
         ours, theirs = channel.pair()
         pipes = [os.pipe() for _ in range(3)]
         self._channel = AsyncChannel(ours, self._on_frame, lambda: None)
@@ -77,8 +77,11 @@ class WorkerProcess:
         self._stacks_fd = pipes[2][0]
         os.set_blocking(self._stacks_fd, False)
         os.set_blocking(pipes[2][1], False)  # a crash must not wait for a reader
+        return [theirs.detach(), *(write for _, write in pipes)]
+
+    async def start(self, handles: Sequence[int]) -> None:
+        """Fork it with what `open` gave. Raises ZygoteLost: it is as if it had never been."""
         try:
-            handles = [theirs.fileno(), *(write for _, write in pipes)]
             self.pid = await self._zygote.fork(self.life, handles, self._on_exit)
             self._zygote.when_warm(self._warm)
         except ZygoteLost:
@@ -86,8 +89,7 @@ class WorkerProcess:
                 self._close()
             raise
         finally:
-            theirs.close()
-            close_all([write for _, write in pipes])
+            close_all(handles)
 
     def _warm(self) -> None:
         self.send(encode(Warm()))
