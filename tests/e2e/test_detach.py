@@ -147,7 +147,7 @@ def test_it_goes_on_through_two_kernels_and_is_stopped_from_the_third(place: Pla
     place.goes_on("walk")
     assert not any(map(is_gone, ours))
     assert "rank 1:" in place.terminal("stacks", "walk").stdout
-    assert "No run" in place.terminal("stacks", "never").stderr
+    assert "no run is called" in place.terminal("stacks", "never").stderr
 
     third = place.kernel()
     third.ok("run = qd.runs()['walk'].attach()\nseen = len(run.logs(1))")

@@ -7,9 +7,11 @@ An option is added here: a line in `TABLE`, a field in `Options` (and a keyword 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -30,8 +32,12 @@ _RUN: frozenset[Place] = frozenset({"Session.run()"})
 _SESSION: frozenset[Place] = frozenset({"Session()"})
 
 
-class Options(msgspec.Struct, frozen=True):
-    """How something is to run, as it was written. None: as the session has it, or as it is by itself."""
+@dataclass(frozen=True)
+class Options:
+    """How something is to run, as it was written. None: as the session has it, or as it is by itself.
+
+    A dataclass, as stored values hold it: a distributed function that a run has returned.
+    """
 
     nproc_per_node: int | str | None = None
     backend: str | None = None
@@ -61,9 +67,7 @@ class Options(msgspec.Struct, frozen=True):
         """With these instead, checked. Raises ConfigError or UsageError, as `place` does; UsageError where
         tensorboard is not installed.
         """
-        return msgspec.structs.replace(
-            self, **{word: kept(place, word, value) for word, value in words.items()}
-        )
+        return dataclasses.replace(self, **{word: kept(place, word, value) for word, value in words.items()})
 
     @property
     def spec(self) -> GroupSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def words(place: Place) -> dict[str, Any]:
 
 
 def test_each_field_is_an_option_and_each_option_a_field() -> None:
-    assert sorted(one.word for one in TABLE) == sorted(Options.__struct_fields__)
+    assert sorted(one.word for one in TABLE) == sorted(one.name for one in dataclasses.fields(Options))
 
 
 @pytest.mark.parametrize(

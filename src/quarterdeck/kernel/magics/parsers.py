@@ -5,6 +5,7 @@ there are is in `kernel.options`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import functools
 import shlex
@@ -152,7 +153,7 @@ def checkpoints_parser() -> Parser:
 
 def asked_options(asked: argparse.Namespace) -> Options:
     """The options that were written; the others as they are by themselves."""
-    words = Options.__struct_fields__
+    words = {field.name for field in dataclasses.fields(Options)}
     given = {word: value for word, value in vars(asked).items() if word in words}
     return Options(**{**given, "env": tuple(given.get("env", ()))})
 
