@@ -64,9 +64,11 @@ class LocalAgent:
     def outdated(self, context: KernelContext) -> list[str]:
         return self._pool.outdated(context)
 
-    def renew(self, context: KernelContext) -> None:
-        if self._pool.outdated(context):
+    def renew(self, context: KernelContext) -> list[str]:
+        changed = self._pool.outdated(context)
+        if changed:
             self._pool.renew()
+        return changed
 
     def leave_hung(self, limit_s: float) -> None:
         self._pool.leave_hung(limit_s)

@@ -82,9 +82,7 @@ class Launcher:
             agent.leave_hung(NAME_AFTER_S)
 
     def _renew(self, context: KernelContext) -> str:
-        changed = sorted({name for agent in self.agents for name in agent.outdated(context)})
-        for agent in self.agents:
-            agent.renew(context)
+        changed = sorted({name for agent in self.agents for name in agent.renew(context)})
         return f"{', '.join(changed)} changed: torch is imported anew for the workers." if changed else ""
 
     def _shared(self, label: str, placement: Placement) -> str:

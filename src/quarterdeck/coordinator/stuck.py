@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,7 @@ from quarterdeck.coordinator.exit_report import frame_words
 from quarterdeck.coordinator.worker import Worker
 from quarterdeck.present.words import ranks_in_words
 from quarterdeck.protocol.agent import ProcessState
-from quarterdeck.protocol.stacks import FRAME
+from quarterdeck.protocol.stacks import main_frames
 
 NAME_AFTER_S = 10.0
 _FRAMES_SHOWN = 3
@@ -89,8 +88,3 @@ def place_of(process: ProcessState) -> str:
     """What the system says of a process: "it uses the processor (pid 30272)"."""
     waiting = f"it waits in {process.waits_in}" if process.waits_in else "it waits"
     return f"{_STATES.get(process.state, waiting)} (pid {process.pid})"
-
-
-def main_frames(stacks: str) -> list[re.Match[str]]:
-    """The frames of the main thread, which faulthandler lists last."""
-    return list(FRAME.finditer(stacks.rpartition("\n\n")[2]))

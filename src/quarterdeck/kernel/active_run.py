@@ -16,9 +16,8 @@ from quarterdeck.kernel.await_cell import (
     SLOW_START_S,
     STARTING,
     answer,
-    await_frame,
+    ask,
     next_frame,
-    refuse_silent,
     show,
 )
 from quarterdeck.kernel.coordinator_process import Call
@@ -94,10 +93,7 @@ class ActiveRun:
 
     def stacks(self) -> Answer:
         """Where its ranks are. Raises UsageError if nobody answers, WorkersLost."""
-        with self._call.coordinator.call(Ask(what="stacks", run_id=self.run_id)) as call:
-            told = await_frame(call, refuse_silent).message
-            assert isinstance(told, Answer)
-            return told
+        return ask(self._call.coordinator, Ask(what="stacks", run_id=self.run_id))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over within that time. A KeyboardInterrupt ends only the waiting."""

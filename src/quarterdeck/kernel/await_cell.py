@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 
 from quarterdeck.errors import RunInterrupted, UsageError
-from quarterdeck.kernel.coordinator_process import Call, Refusal
+from quarterdeck.kernel.coordinator_process import Call, Coordinator, Refusal
 from quarterdeck.kernel.interruptible import Interruptible
 from quarterdeck.kernel.pulse import Pulse
 from quarterdeck.protocol.channel import Frame
-from quarterdeck.protocol.kernel import Accepted, Finished, Notice, Turn, Waiting
+from quarterdeck.protocol.kernel import Accepted, Answer, Ask, Finished, Notice, Turn, Waiting
 from quarterdeck.protocol.parts import Message
 from quarterdeck.protocol.worker import Output
 from quarterdeck.views.cell.cell import CellView
@@ -59,6 +59,14 @@ def await_frame(call: Call, on_silence: Callable[[Call], None]) -> Frame:
 def refuse_silent(call: Call) -> None:
     """Nobody should wait for it. UsageError."""
     raise UsageError(call.coordinator.silent_words(), RESTART_REPLACES)
+
+
+def ask(process: Coordinator, question: Ask) -> Answer:
+    """The answer. Raises UsageError if it does not come, WorkersLost."""
+    with process.call(question) as call:
+        told = await_frame(call, refuse_silent).message
+        assert isinstance(told, Answer)
+        return told
 
 
 def note_silence(view: CellView) -> Callable[[Call], None]:

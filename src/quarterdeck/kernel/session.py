@@ -19,7 +19,15 @@ from quarterdeck.errors import UsageError, WorkersLost
 from quarterdeck.kernel import coordinator_process
 from quarterdeck.kernel import run_registry as held_runs
 from quarterdeck.kernel.active_run import ActiveRun, accept
-from quarterdeck.kernel.await_cell import await_frame, await_turn, follow, note_silence, refuse_silent, show
+from quarterdeck.kernel.await_cell import (
+    ask,
+    await_frame,
+    await_turn,
+    follow,
+    note_silence,
+    refuse_silent,
+    show,
+)
 from quarterdeck.kernel.coordinator_process import Call, Coordinator, Refusal
 from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.kernel.options import Options
@@ -223,10 +231,7 @@ class Session:
         return text, [*notices, *more]
 
     def ask(self, what: Any) -> Answer:
-        with coordinator_process.current().call(Ask(what=what, session=self.name)) as call:
-            told = await_frame(call, refuse_silent).message
-            assert isinstance(told, Answer)
-            return told
+        return ask(coordinator_process.current(), Ask(what=what, session=self.name))
 
     def complete(self, code: str, cursor: int) -> Completed | None:
         message = self._aside(Complete(code=code, cursor=cursor, session=self.name))

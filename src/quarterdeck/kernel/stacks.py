@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quarterdeck.kernel.notebook import Notebook
 from quarterdeck.protocol.kernel import Answer
-from quarterdeck.protocol.stacks import FRAME, cell_number
+from quarterdeck.protocol.stacks import cell_number, main_frames
 from quarterdeck.public import public
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -46,10 +46,9 @@ def _place(stack: str, notebook: Notebook | None) -> str:
 
 
 def _main_thread(stack: str) -> list[re.Match[str]]:
-    """faulthandler lists the newest frame first, and the main thread last."""
-    main = re.split(r"^(?:Current thread|Thread) .*$", stack, flags=re.MULTILINE)[-1]
-    frames = [match for line in main.splitlines() if (match := FRAME.match(line))]
-    called = dropwhile(lambda frame: any(part in frame["file"] for part in _RUNS_IT), reversed(frames))
+    """The user's calls in it, the innermost last."""
+    frames = reversed(main_frames(stack))
+    called = dropwhile(lambda frame: any(part in frame["file"] for part in _RUNS_IT), frames)
     return [frame for frame in called if _NEVER not in frame["file"]]
 
 

@@ -116,8 +116,8 @@ class Agent(Protocol):
     def outdated(self, context: KernelContext) -> list[str]:
         """Variables that were read when torch was imported, and that have changed in the kernel since."""
 
-    def renew(self, context: KernelContext) -> None:
-        """Import torch anew for the groups that come, where that is outdated."""
+    def renew(self, context: KernelContext) -> list[str]:
+        """Import torch anew for the groups that come, where that is outdated: by which variables."""
 
     def leave_hung(self, limit_s: float) -> None:
         """End what has let somebody wait for so long, with all workers that came from it."""

@@ -12,3 +12,8 @@ def cell_number(file: str) -> int | None:
     """The number of a worker's cell, by the file name IPython gives to its code."""
     found = _CELL.match(file)
     return int(found[1]) if found else None
+
+
+def main_frames(stacks: str) -> list[re.Match[str]]:
+    """The frames of the main thread, which faulthandler lists last."""
+    return list(FRAME.finditer(stacks.rpartition("\n\n")[2]))

@@ -19,11 +19,8 @@ class FourGpus:
     async def ready(self, context: KernelContext) -> NodeFacts:
         return NodeFacts(cores=8, gpus=4)
 
-    def outdated(self, context: KernelContext) -> list[str]:
+    def renew(self, context: KernelContext) -> list[str]:
         return []
-
-    def renew(self, context: KernelContext) -> None:
-        pass
 
     def open_group(self, key: str, context: KernelContext, start_method: str) -> None:
         pass
