@@ -153,7 +153,7 @@ def test_phases_belong_to_the_first_cell_alone(notebook: Notebook) -> None:
 def test_a_span_that_is_interrupted_has_an_end(notebook: Notebook) -> None:
     cell = notebook.start("%%distributed --name stopped\nwith qd.span('long'): time.sleep(60)")
     place = folder(notebook, "stopped")
-    until(lambda: len(read_spans(place, 0)) == 2)
+    until(lambda: len(spans := read_spans(place, 0)) == 2 and all(spans.values()))  # the file is there first
     assert read_spans(place, 0)[0][-1].end_unix_ns is None
     notebook.interrupt()
     notebook.finish(cell)
